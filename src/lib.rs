@@ -1,0 +1,7 @@
+//! Pilus: LoadBalancer addresses, L2 announcement, Ingress and routing in one binary per node.
+pub mod api;
+#[allow(unsafe_code, reason = "the only directory that may make system calls")]
+pub mod io;
+pub mod kernel;
+pub mod proto;
+pub mod server;

@@ -1,0 +1,3 @@
+//! The `pilus` command: the command line and the wiring table.
+
+fn main() {}
