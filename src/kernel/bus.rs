@@ -1,0 +1,348 @@
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+use super::supervisor::Restarts;
+use super::{Mailbox, Message, Outbox, Server, ServerId, Time};
+
+/// How many letters one call of [`Kernel::step`] delivers at most, so that a chatty pair of servers
+/// cannot keep the loop from its sockets and timers.
+const LETTERS_PER_STEP: usize = 256;
+
+/// How many letters tasks outside the servers may have waiting; more are refused and counted.
+const OUTSIDE_CAPACITY: usize = 4096;
+
+/// One line of the wiring table: who a server is, whom it may talk to, and how it is built (again).
+pub struct Wiring<M: Message> {
+    /// The server's place and priority.
+    pub id: ServerId,
+    /// Its name in messages and in `pilus status`.
+    pub name: &'static str,
+    /// To whom it may send. A letter to anyone else is a bug: it is dropped, counted and logged.
+    pub may_send: &'static [ServerId],
+    /// How many letters may wait for it.
+    pub mailbox: usize,
+    /// Builds it, at the start and after each crash.
+    pub build: Box<dyn Fn() -> Box<dyn Server<M>>>,
+}
+
+/// Whether a server is alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerState {
+    /// It takes messages.
+    Running,
+    /// It has crashed and is built again at this time.
+    Restarting(Time),
+}
+
+/// What the kernel knows about one server.
+#[derive(Debug, Clone)]
+pub struct ServerReport {
+    /// Its name in the wiring table.
+    pub name: &'static str,
+    /// Alive or not.
+    pub state: ServerState,
+    /// Crashes since the program started.
+    pub crashes: u64,
+    /// The text of the last panic.
+    pub last_panic: Option<String>,
+    /// Messages handled.
+    pub handled: u64,
+    /// Letters waiting.
+    pub waiting: usize,
+    /// Letters refused because the mailbox was full or the sender not allowed.
+    pub refused: u64,
+}
+
+struct Slot<M: Message> {
+    wiring: Wiring<M>,
+    server: Option<Box<dyn Server<M>>>,
+    mailbox: Mailbox<M>,
+    restarts: Restarts,
+    restart_at: Time,
+    forbidden: u64,
+    handled: u64,
+    last_panic: Option<String>,
+    crash_next: bool,
+}
+
+struct Outside<M> {
+    letters: RefCell<VecDeque<(ServerId, ServerId, M)>>,
+    refused: Cell<u64>,
+    reports: RefCell<Vec<ServerReport>>,
+}
+
+/// A handle with which tasks on the loop (sockets, connections) send to servers.
+pub struct Mailer<M> {
+    from: ServerId,
+    outside: Rc<Outside<M>>,
+}
+
+/// All servers and their mailboxes.
+pub struct Kernel<M: Message> {
+    slots: Vec<Slot<M>>,
+    outside: Rc<Outside<M>>,
+    started: bool,
+}
+
+// === impl Mailer ===
+
+impl<M> Clone for Mailer<M> {
+    fn clone(&self) -> Self {
+        Self { from: self.from, outside: Rc::clone(&self.outside) }
+    }
+}
+
+impl<M: Message> Mailer<M> {
+    /// Sends `message` to `to` as the server this handle belongs to. Returns false if too many letters
+    /// wait already.
+    pub fn send(&self, to: ServerId, message: M) -> bool {
+        let mut letters = self.outside.letters.borrow_mut();
+        if letters.len() >= OUTSIDE_CAPACITY {
+            self.outside.refused.set(self.outside.refused.get() + 1);
+            return false;
+        }
+        letters.push_back((self.from, to, message));
+        true
+    }
+
+    /// The kernel's report on every server, as of its last step.
+    pub fn reports(&self) -> Vec<ServerReport> {
+        self.outside.reports.borrow().clone()
+    }
+}
+
+// === impl Kernel ===
+
+impl<M: Message> Kernel<M> {
+    /// A kernel without servers.
+    pub fn new() -> Self {
+        let outside = Outside {
+            letters: RefCell::new(VecDeque::new()),
+            refused: Cell::new(0),
+            reports: RefCell::new(Vec::new()),
+        };
+        Self { slots: Vec::new(), outside: Rc::new(outside), started: false }
+    }
+
+    /// A handle that sends in the name of `from`.
+    pub fn mailer(&self, from: ServerId) -> Mailer<M> {
+        Mailer { from, outside: Rc::clone(&self.outside) }
+    }
+
+    /// Adds a server. It is built by the first [`Kernel::step`].
+    pub fn add(&mut self, wiring: Wiring<M>) {
+        let mailbox = Mailbox::new(wiring.mailbox);
+        self.slots.push(Slot {
+            wiring,
+            server: None,
+            mailbox,
+            restarts: Restarts::default(),
+            restart_at: Time::ZERO,
+            forbidden: 0,
+            handled: 0,
+            last_panic: None,
+            crash_next: false,
+        });
+        self.slots.sort_by_key(|slot| slot.wiring.id);
+    }
+
+    /// Makes the server panic in its next call; how the tests prove that the others go on.
+    pub fn crash_next_call(&mut self, id: ServerId) {
+        if let Some(at) = self.index(id) {
+            self.slots[at].crash_next = true;
+        }
+    }
+
+    /// Builds what is due, delivers letters in order of priority, and calls the timers that are due.
+    /// Returns when the next call is needed if nothing arrives from outside: `now` itself if letters
+    /// are left.
+    pub fn step(&mut self, now: Time) -> Option<Time> {
+        self.build_due(now);
+        self.collect_outside();
+        self.run_timers(now);
+        for _ in 0..LETTERS_PER_STEP {
+            let Some(at) = self.next_receiver() else { break };
+            let Some((from, message)) = self.slots[at].mailbox.pop() else { break };
+            self.slots[at].handled += 1;
+            self.call(at, now, |server, out| server.handle(now, from, message, out));
+            self.collect_outside();
+        }
+        self.update_reports();
+        self.next_timeout(now)
+    }
+
+    /// The state of every server, in order of priority.
+    pub fn reports(&self) -> Vec<ServerReport> {
+        self.slots.iter().map(Slot::report).collect()
+    }
+
+    /// Whether tasks outside the servers have left letters since the last step.
+    pub fn has_mail(&self) -> bool {
+        !self.outside.letters.borrow().is_empty()
+    }
+
+    fn index(&self, id: ServerId) -> Option<usize> {
+        self.slots.binary_search_by_key(&id, |slot| slot.wiring.id).ok()
+    }
+
+    fn next_receiver(&self) -> Option<usize> {
+        self.slots.iter().position(|slot| slot.server.is_some() && !slot.mailbox.is_empty())
+    }
+
+    fn build_due(&mut self, now: Time) {
+        let first = !self.started;
+        self.started = true;
+        let due: Vec<usize> = (0..self.slots.len())
+            .filter(|&at| self.slots[at].server.is_none() && self.slots[at].restart_at <= now)
+            .collect();
+        for &at in &due {
+            let slot = &mut self.slots[at];
+            slot.restarts.started(now);
+            match catch_unwind(AssertUnwindSafe(|| (slot.wiring.build)())) {
+                Ok(server) => slot.server = Some(server),
+                Err(panic) => self.crashed(at, now, panic.as_ref()),
+            }
+        }
+        for at in due {
+            self.call(at, now, |server, out| server.start(now, out));
+            if !first && self.slots[at].server.is_some() {
+                self.announce_restart(at, now);
+            }
+        }
+    }
+
+    fn announce_restart(&mut self, at: usize, now: Time) {
+        let peer = self.slots[at].wiring.id;
+        for other in 0..self.slots.len() {
+            if other != at && self.slots[other].wiring.may_send.contains(&peer) {
+                self.call(other, now, |server, out| server.peer_restarted(now, peer, out));
+            }
+        }
+    }
+
+    fn run_timers(&mut self, now: Time) {
+        for at in 0..self.slots.len() {
+            let due = self.slots[at].server.as_ref().and_then(|server| server.timeout());
+            if due.is_some_and(|due| due <= now) {
+                self.call(at, now, |server, out| server.tick(now, out));
+            }
+        }
+    }
+
+    fn call(
+        &mut self,
+        at: usize,
+        now: Time,
+        call: impl FnOnce(&mut dyn Server<M>, &mut Outbox<M>),
+    ) {
+        let slot = &mut self.slots[at];
+        let Some(mut server) = slot.server.take() else { return };
+        let crash = std::mem::take(&mut slot.crash_next);
+        let mut out = Outbox::new();
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            assert!(!crash, "crashed on purpose");
+            call(server.as_mut(), &mut out);
+        }));
+        match result {
+            Ok(()) => {
+                slot.server = Some(server);
+                let from = slot.wiring.id;
+                for (to, message) in out.letters {
+                    self.deliver(from, to, message);
+                }
+            }
+            Err(panic) => {
+                // A destructor that panics as well must not take the loop down.
+                drop(catch_unwind(AssertUnwindSafe(move || drop(server))));
+                self.crashed(at, now, panic.as_ref());
+            }
+        }
+    }
+
+    fn crashed(&mut self, at: usize, now: Time, panic: &(dyn std::any::Any + Send)) {
+        let slot = &mut self.slots[at];
+        slot.mailbox.clear();
+        slot.restart_at = slot.restarts.crashed(now);
+        let text = panic
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| panic.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "panic without a text".to_owned());
+        log::error!(
+            "server {} died and is restarted in {:?}: {text}",
+            slot.wiring.name,
+            slot.restart_at.since(now)
+        );
+        slot.last_panic = Some(text);
+    }
+
+    fn collect_outside(&mut self) {
+        loop {
+            let letter = self.outside.letters.borrow_mut().pop_front();
+            let Some((from, to, message)) = letter else { break };
+            self.deliver(from, to, message);
+        }
+    }
+
+    fn deliver(&mut self, from: ServerId, to: ServerId, message: M) {
+        let allowed = from == to
+            || self.index(from).is_some_and(|at| self.slots[at].wiring.may_send.contains(&to));
+        let Some(at) = self.index(to) else { return };
+        let name = message.name();
+        let slot = &mut self.slots[at];
+        if !allowed {
+            slot.forbidden += 1;
+            log::error!(
+                "bug: server {from:?} sent {name} to {}, which the wiring table forbids",
+                slot.wiring.name
+            );
+            debug_assert!(false, "{from:?} may not send {name} to {}", slot.wiring.name);
+        } else if slot.server.is_some() && !slot.mailbox.push(from, message) {
+            log::warn!("the mailbox of {} is full: {name} refused", slot.wiring.name);
+        }
+    }
+
+    fn next_timeout(&self, now: Time) -> Option<Time> {
+        if self.next_receiver().is_some() {
+            return Some(now);
+        }
+        let due = |slot: &Slot<M>| match &slot.server {
+            Some(server) => server.timeout(),
+            None => Some(slot.restart_at),
+        };
+        self.slots.iter().filter_map(due).min()
+    }
+
+    fn update_reports(&self) {
+        let mut reports = self.outside.reports.borrow_mut();
+        reports.clear();
+        reports.extend(self.slots.iter().map(Slot::report));
+    }
+}
+
+impl<M: Message> Default for Kernel<M> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+// === impl Slot ===
+
+impl<M: Message> Slot<M> {
+    fn report(&self) -> ServerReport {
+        ServerReport {
+            name: self.wiring.name,
+            state: match self.server {
+                Some(_) => ServerState::Running,
+                None => ServerState::Restarting(self.restart_at),
+            },
+            crashes: self.restarts.total(),
+            last_panic: self.last_panic.clone(),
+            handled: self.handled,
+            waiting: self.mailbox.len(),
+            refused: self.mailbox.refused() + self.forbidden,
+        }
+    }
+}
