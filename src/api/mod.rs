@@ -1,1 +1,20 @@
-//! api
+//! What servers say to each other: the objects and the messages, one file a subject. No decisions.
+pub mod address;
+pub mod announce;
+pub mod class;
+pub mod config;
+pub mod datapath;
+pub mod endpoint;
+pub mod file;
+pub mod interface;
+pub mod message;
+pub mod meta;
+pub mod object;
+pub mod objects;
+pub mod problem;
+pub mod query;
+pub mod route;
+pub mod selector;
+pub mod status;
+
+pub use message::{Message, wiring};

@@ -1,1 +1,4 @@
-//! io
+//! The world outside: the only system calls, the only unsafe code, the only clock.
+pub mod clock;
+pub mod event_loop;
+pub mod reactor;

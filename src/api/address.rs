@@ -1,0 +1,94 @@
+//! Newtypes for addresses, and what LB-IPAM has assigned.
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::str::FromStr;
+
+use super::meta::NamespacedName;
+
+/// An Ethernet address.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct MacAddr(pub [u8; 6]);
+
+/// A TCP or UDP port, never 0.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Port(pub u16);
+
+/// The kernel's number of a network interface, within one network namespace.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct IfIndex(pub u32);
+
+/// The name of a node, as Kubernetes and `--node` give it.
+pub type NodeName = Rc<str>;
+
+/// Counts the versions of a snapshot; larger is newer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Generation(pub u64);
+
+/// The addresses of all LoadBalancer Services that LB-IPAM is responsible for; keyed by the Service.
+/// A Service without an address is not in it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Assignments {
+    /// In the order in which `status.loadBalancer.ingress` lists them.
+    pub by_service: BTreeMap<NamespacedName, Vec<IpAddr>>,
+}
+
+// === impl MacAddr ===
+
+impl MacAddr {
+    /// ff:ff:ff:ff:ff:ff
+    pub const BROADCAST: Self = Self([0xff; 6]);
+    /// 00:00:00:00:00:00
+    pub const ZERO: Self = Self([0; 6]);
+}
+
+impl fmt::Display for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl fmt::Debug for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for MacAddr {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut bytes = [0; 6];
+        let mut parts = text.split(':');
+        for byte in &mut bytes {
+            let part = parts.next().filter(|part| part.len() == 2).ok_or(())?;
+            *byte = u8::from_str_radix(part, 16).map_err(|_| ())?;
+        }
+        if parts.next().is_some() { Err(()) } else { Ok(Self(bytes)) }
+    }
+}
+
+// === impl Port ===
+
+impl Port {
+    /// The port for HTTP.
+    pub const HTTP: Self = Self(80);
+    /// The port for HTTPS.
+    pub const HTTPS: Self = Self(443);
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+// === impl Generation ===
+
+impl Generation {
+    /// The one after this.
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}

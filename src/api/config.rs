@@ -1,0 +1,81 @@
+//! The settings of one agent, from the command line and the configuration file.
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::address::NodeName;
+use super::meta::NamespacedName;
+
+/// Whether Ingresses that do not say share one address or get each its own (ING-02).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IngressMode {
+    /// All share the Service `kube-system/PREFIX-ingress`.
+    Shared,
+    /// Each has a Service `PREFIX-ingress-NAME` in its namespace.
+    Dedicated,
+}
+
+/// All settings. `pilus config view` prints them.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// This node's name: `--node`, default the host name.
+    pub node: NodeName,
+    /// Directories of static manifests: `--manifests`, may be several.
+    pub manifests: Vec<PathBuf>,
+    /// LAN interfaces named by `--interface`; empty: those with a default route or a global address.
+    pub interfaces: Vec<Rc<str>>,
+    /// `--state-dir`, default `/var/lib/pilus`.
+    pub state_dir: PathBuf,
+    /// `--bpf-root`, default `/sys/fs/bpf/pilus`.
+    pub bpf_root: PathBuf,
+    /// `--admin`: `unix:PATH` or `HOST:PORT`.
+    pub admin: String,
+    /// `--metrics`: `HOST:PORT`, default 127.0.0.1:9965; empty: none.
+    pub metrics: String,
+    /// `--name-prefix`, default `pilus`: the stem of generated objects.
+    pub name_prefix: Rc<str>,
+    /// `--no-bpf`: serve on ordinary sockets, announce nothing.
+    pub no_bpf: bool,
+    /// Mode of Ingresses without the annotation; default dedicated, as Cilium's.
+    pub ingress_mode: IngressMode,
+    /// Whether an Ingress without a class is ours even if no IngressClass is marked default.
+    pub ingress_default_class: bool,
+    /// Whether TLS hosts redirect plain HTTP (ING-11); default true.
+    pub enforce_https: bool,
+    /// The certificate for TLS entries without a secretName (ING-10).
+    pub default_tls_secret: Option<NamespacedName>,
+    /// How many proxies in front of this one are trusted for X-Forwarded-For; default 0.
+    pub xff_trusted_hops: u8,
+    /// VRRP advertisement interval; a dead holder is noticed after about three. Default 100 ms.
+    pub advert_interval: Duration,
+    /// Hand out IPv4 addresses.
+    pub ipv4: bool,
+    /// Hand out IPv6 addresses.
+    pub ipv6: bool,
+}
+
+// === impl Config ===
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            node: "localhost".into(),
+            manifests: Vec::new(),
+            interfaces: Vec::new(),
+            state_dir: "/var/lib/pilus".into(),
+            bpf_root: "/sys/fs/bpf/pilus".into(),
+            admin: "unix:/run/pilus/admin.sock".into(),
+            metrics: "127.0.0.1:9965".into(),
+            name_prefix: "pilus".into(),
+            no_bpf: false,
+            ingress_mode: IngressMode::Dedicated,
+            ingress_default_class: false,
+            enforce_https: true,
+            default_tls_secret: None,
+            xff_trusted_hops: 0,
+            advert_interval: Duration::from_millis(100),
+            ipv4: true,
+            ipv6: true,
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! What the kernel's hooks must do, and what they have acknowledged.
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use super::address::{Generation, Port};
+use super::announce::Answers;
+
+/// The transport of a steered address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Transport {
+    /// TCP, protocol number 6.
+    Tcp,
+    /// UDP, protocol number 17.
+    Udp,
+}
+
+/// Packets to this address and port go to the proxy.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Steer {
+    /// The virtual address.
+    pub address: IpAddr,
+    /// The virtual port.
+    pub port: Port,
+    /// TCP or UDP.
+    pub transport: Transport,
+}
+
+/// The whole state the hooks must have; what is not in it is removed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Program {
+    /// Counts the versions.
+    pub generation: Generation,
+    /// L2 answers. The LAN interfaces to hook are those named in it and in `interfaces`.
+    pub answers: Answers,
+    /// Which virtual addresses and ports the proxy's listeners receive; each address gets a local route.
+    pub steers: Vec<Steer>,
+}
+
+/// The hooks hold this generation, or say why not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Programmed {
+    /// The generation of the [`Program`] that was applied.
+    pub generation: Generation,
+    /// What could not be applied, each a sentence naming address, interface and cause.
+    pub failures: Vec<String>,
+}
+
+/// The sockets that steered connections are handed to. Raw descriptors, valid as long as the proxy lives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sockets {
+    /// The TCP listener for IPv4.
+    pub tcp4: Option<i32>,
+    /// The TCP listener for IPv6.
+    pub tcp6: Option<i32>,
+}
+
+/// A short text for `pilus status`: hooks attached where, counters.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DatapathReport {
+    /// One line each, `name: value`.
+    pub lines: Vec<(Rc<str>, String)>,
+}

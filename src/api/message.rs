@@ -1,0 +1,183 @@
+//! The messages, and the names of the servers that exchange them.
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use super::address::{Assignments, IfIndex};
+use super::announce::{Announcements, Answers};
+use super::datapath::{DatapathReport, Program, Programmed, Sockets};
+use super::endpoint::Endpoints;
+use super::file::{Files, StateBlob};
+use super::interface::Interfaces;
+use super::objects::Objects;
+use super::query::View;
+use super::route::{ListenerTable, RouteTable};
+use super::status::Statuses;
+use crate::kernel::{self, Time};
+
+/// Everything that servers and drivers send each other. Large payloads are shared, not copied.
+#[derive(Debug, Clone)]
+pub enum Message {
+    /// files driver → manifests: what changed on disk.
+    Files(Rc<Files>),
+    /// manifests → store: all objects of the source. Whole state.
+    Source(Rc<Objects>),
+    /// store → ipam, endpoint, route, announce: all objects, generated ones included. Whole state.
+    Objects(Rc<Objects>),
+    /// any server → store: what it has found out about objects. Whole state of that server.
+    Statuses(Rc<Statuses>),
+    /// store → admin. Whole state.
+    View(Rc<View>),
+    /// ipam → announce, datapath, store: who has which address. Whole state.
+    Assignments(Rc<Assignments>),
+    /// endpoint → proxy, announce, route: the backends. Whole state.
+    Endpoints(Rc<Endpoints>),
+    /// route → datapath: listeners and routes. Whole state.
+    Routes(Rc<RouteTable>),
+    /// datapath → proxy: routes joined with addresses. Whole state.
+    Listeners(Rc<ListenerTable>),
+    /// netlink driver → announce, datapath. Whole state.
+    Interfaces(Rc<Interfaces>),
+    /// announce → datapath: who answers. Whole state.
+    Answers(Rc<Answers>),
+    /// announce → bpf driver: the hooks may answer until this time; sent again and again while all is
+    /// well, so that a dead agent's node falls silent by itself.
+    Alive(Time),
+    /// announce → admin. Whole state.
+    Announcements(Rc<Announcements>),
+    /// datapath → bpf driver: what the hooks must do. Whole state.
+    Program(Rc<Program>),
+    /// bpf driver → datapath, admin: what they do now. Whole state.
+    Programmed(Rc<Programmed>),
+    /// bpf driver → admin. Whole state.
+    DatapathReport(Rc<DatapathReport>),
+    /// proxy → bpf driver: the sockets for steered connections. Whole state.
+    Sockets(Sockets),
+    /// announce → lan driver: put this Ethernet frame on the wire.
+    SendFrame(IfIndex, Rc<[u8]>),
+    /// lan driver → announce: an ARP packet or neighbor message arrived (Ethernet frame).
+    Frame(IfIndex, Rc<[u8]>),
+    /// announce → lan driver: send this VRRP payload to the VRRP group of the source's family.
+    SendVrrp(IfIndex, IpAddr, Rc<[u8]>),
+    /// lan driver → announce: a VRRP payload from `source`, received with this TTL or hop limit.
+    Vrrp(IfIndex, IpAddr, u8, Rc<[u8]>),
+    /// announce → lan driver: exchange frames and VRRP on these interfaces, and join the solicited-node
+    /// groups of these IPv6 addresses. Whole state.
+    Listen(Rc<[(IfIndex, Vec<IpAddr>)]>),
+    /// ipam → lan driver: send this to the other agents on all LAN interfaces.
+    SendPeers(Rc<[u8]>),
+    /// lan driver → ipam: another agent sent this.
+    Peer(IpAddr, Rc<[u8]>),
+    /// ipam → files driver: keep this in the state directory.
+    Save(StateBlob),
+    /// files driver → ipam: what was kept; sent at the start, also when there is nothing.
+    Restored(StateBlob),
+    /// signal driver → announce, datapath, proxy: the program ends now; release what is held.
+    Shutdown,
+    /// announce, datapath, bpf driver → signal driver: released.
+    Released,
+}
+
+/// The wiring's names. The number is the priority: sources first, presentation last.
+pub mod wiring {
+    use crate::kernel::ServerId;
+
+    /// io: netlink, interfaces.
+    pub const NETLINK: ServerId = ServerId(0);
+    /// io: files of the manifest and state directories.
+    pub const FILES: ServerId = ServerId(1);
+    /// io: frames, VRRP and peer messages on the LAN.
+    pub const LAN: ServerId = ServerId(2);
+    /// io: termination.
+    pub const SIGNAL: ServerId = ServerId(3);
+    /// Static manifests.
+    pub const MANIFESTS: ServerId = ServerId(8);
+    /// The object store.
+    pub const STORE: ServerId = ServerId(10);
+    /// LB-IPAM.
+    pub const IPAM: ServerId = ServerId(12);
+    /// Backends of Services.
+    pub const ENDPOINT: ServerId = ServerId(13);
+    /// Ingress to routes.
+    pub const ROUTE: ServerId = ServerId(14);
+    /// Election and announcement.
+    pub const ANNOUNCE: ServerId = ServerId(15);
+    /// What the kernel hooks must do.
+    pub const DATAPATH: ServerId = ServerId(16);
+    /// io: eBPF programs, maps and local routes.
+    pub const BPF: ServerId = ServerId(17);
+    /// HTTP and TLS.
+    pub const PROXY: ServerId = ServerId(18);
+    /// Command-line queries, metrics.
+    pub const ADMIN: ServerId = ServerId(20);
+}
+
+// === impl Message ===
+
+impl kernel::Message for Message {
+    fn supersedes(&self, older: &Self) -> bool {
+        use Message as M;
+        match self {
+            M::Source(_)
+            | M::Objects(_)
+            | M::Statuses(_)
+            | M::View(_)
+            | M::Assignments(_)
+            | M::Endpoints(_)
+            | M::Routes(_)
+            | M::Listeners(_)
+            | M::Interfaces(_)
+            | M::Answers(_)
+            | M::Alive(_)
+            | M::Announcements(_)
+            | M::Program(_)
+            | M::Programmed(_)
+            | M::DatapathReport(_)
+            | M::Listen(_)
+            | M::Sockets(_) => std::mem::discriminant(self) == std::mem::discriminant(older),
+            M::Save(new) => matches!(older, M::Save(old) if old.name == new.name),
+            M::Files(_)
+            | M::SendFrame(..)
+            | M::Frame(..)
+            | M::SendVrrp(..)
+            | M::Vrrp(..)
+            | M::SendPeers(_)
+            | M::Peer(..)
+            | M::Restored(_)
+            | M::Shutdown
+            | M::Released => false,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Files(_) => "Files",
+            Self::Source(_) => "Source",
+            Self::Objects(_) => "Objects",
+            Self::Statuses(_) => "Statuses",
+            Self::View(_) => "View",
+            Self::Assignments(_) => "Assignments",
+            Self::Endpoints(_) => "Endpoints",
+            Self::Routes(_) => "Routes",
+            Self::Listeners(_) => "Listeners",
+            Self::Interfaces(_) => "Interfaces",
+            Self::Answers(_) => "Answers",
+            Self::Alive(_) => "Alive",
+            Self::Announcements(_) => "Announcements",
+            Self::Program(_) => "Program",
+            Self::Programmed(_) => "Programmed",
+            Self::DatapathReport(_) => "DatapathReport",
+            Self::Sockets(_) => "Sockets",
+            Self::SendFrame(..) => "SendFrame",
+            Self::Frame(..) => "Frame",
+            Self::SendVrrp(..) => "SendVrrp",
+            Self::Vrrp(..) => "Vrrp",
+            Self::Listen(_) => "Listen",
+            Self::SendPeers(_) => "SendPeers",
+            Self::Peer(..) => "Peer",
+            Self::Save(_) => "Save",
+            Self::Restored(_) => "Restored",
+            Self::Shutdown => "Shutdown",
+            Self::Released => "Released",
+        }
+    }
+}

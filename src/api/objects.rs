@@ -1,0 +1,88 @@
+//! The snapshot of all objects.
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use super::address::Generation;
+use super::meta::{Meta, NamespacedName};
+use super::object::{
+    ConfigMap, EndpointSlice, Ingress, IngressClass, L2Policy, Lease, Namespace, Node, Pod, Pool,
+    Secret, Service,
+};
+
+/// All objects of one kind. Shared, so that a snapshot in which this kind did not change shares the
+/// table with the one before (compare with [`Rc::ptr_eq`]), and unchanged objects are shared as well.
+pub type Table<T> = Rc<BTreeMap<NamespacedName, Rc<T>>>;
+
+/// All objects at one moment, those made by Pilus included. Immutable; replaced whole.
+#[derive(Debug, Clone, Default)]
+pub struct Objects {
+    /// Counts the snapshots.
+    pub generation: Generation,
+    /// v1 Namespace
+    pub namespaces: Table<Namespace>,
+    /// v1 Node
+    pub nodes: Table<Node>,
+    /// v1 Pod
+    pub pods: Table<Pod>,
+    /// v1 Service
+    pub services: Table<Service>,
+    /// EndpointSlice, and Endpoints under the name `endpoints/NAME`
+    pub endpoint_slices: Table<EndpointSlice>,
+    /// v1 Secret
+    pub secrets: Table<Secret>,
+    /// v1 ConfigMap
+    pub config_maps: Table<ConfigMap>,
+    /// Ingress
+    pub ingresses: Table<Ingress>,
+    /// IngressClass
+    pub ingress_classes: Table<IngressClass>,
+    /// CiliumLoadBalancerIPPool
+    pub pools: Table<Pool>,
+    /// CiliumL2AnnouncementPolicy
+    pub l2_policies: Table<L2Policy>,
+    /// Lease
+    pub leases: Table<Lease>,
+    /// How many objects of kinds that are not read were skipped, by kind.
+    pub skipped: Rc<BTreeMap<String, u32>>,
+}
+
+/// Objects that a server makes from others.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Generated {
+    /// Services for Ingresses (and later Gateways).
+    pub services: Vec<Rc<Service>>,
+    /// Their EndpointSlices.
+    pub endpoint_slices: Vec<Rc<EndpointSlice>>,
+    /// Leases that record who announces.
+    pub leases: Vec<Rc<Lease>>,
+}
+
+/// Anything with metadata.
+pub trait HasMeta {
+    /// Its metadata.
+    fn meta(&self) -> &Meta;
+}
+
+macro_rules! has_meta {
+    ($($kind:ty),*) => {
+        $(impl HasMeta for $kind {
+            fn meta(&self) -> &Meta {
+                &self.meta
+            }
+        })*
+    };
+}
+has_meta!(
+    Namespace,
+    Node,
+    Pod,
+    Service,
+    EndpointSlice,
+    Secret,
+    ConfigMap,
+    Ingress,
+    IngressClass,
+    Pool,
+    L2Policy,
+    Lease
+);

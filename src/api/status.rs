@@ -1,0 +1,67 @@
+//! What servers have found out about objects: conditions and load-balancer addresses.
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use super::meta::{ObjectKey, Str};
+use super::objects::Generated;
+use super::problem::Problem;
+
+/// `status` of a condition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Truth {
+    /// True
+    True,
+    /// False
+    False,
+    /// Unknown
+    Unknown,
+}
+
+/// metav1.Condition. `lastTransitionTime` is kept by the store.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Condition {
+    /// Such as `cilium.io/IPAMRequestSatisfied`.
+    pub kind: &'static str,
+    /// True, False or Unknown.
+    pub status: Truth,
+    /// One word for machines.
+    pub reason: Str,
+    /// A sentence for people.
+    pub message: String,
+}
+
+/// One server's part of the status of one object.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ObjectStatus {
+    /// Conditions of kinds only this server writes.
+    pub conditions: Vec<Condition>,
+    /// `status.loadBalancer.ingress[].ip`; None: this server has nothing to say about it.
+    pub load_balancer: Option<Vec<IpAddr>>,
+    /// `status.loadBalancer.ingress[].ports` for an Ingress (port numbers, TCP).
+    pub ports: Vec<u16>,
+}
+
+/// Everything one server has to say about objects; whole state, replaces what it said before.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Statuses {
+    /// By object.
+    pub by_object: BTreeMap<ObjectKey, ObjectStatus>,
+    /// Complaints, shown by `pilus status` and `pilus check`.
+    pub problems: Vec<Problem>,
+    /// Objects this server makes (Services for Ingresses, Leases for addresses).
+    pub generated: Rc<Generated>,
+}
+
+// === impl Truth ===
+
+impl Truth {
+    /// As Kubernetes writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
