@@ -1,4 +1,6 @@
 //! The world outside: the only system calls, the only unsafe code, the only clock.
+pub mod bpf;
 pub mod clock;
 pub mod event_loop;
+pub mod netlink;
 pub mod reactor;

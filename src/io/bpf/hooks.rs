@@ -1,0 +1,176 @@
+//! Attaching the programs so that they outlive the agent, and taking over what is attached.
+//!
+//! A killed agent's node must stay silent about announced addresses, and its kernel would answer ARP
+//! for them because of their local routes. So nothing here is tied to a descriptor of this process:
+//! links are pinned under `links/` of the BPF root, and the filter used before Linux 6.6 stays by
+//! nature. What is attached is recorded by names in `links/`:
+//!
+//! - `l2_announce-IFINDEX`: the tcx link of an interface;
+//! - `clsact-IFINDEX` (an empty directory): a clsact filter is on the interface;
+//! - `qdisc-IFINDEX` (an empty directory): we created the interface's clsact qdisc;
+//! - `steer`: the sk_lookup link.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::TcHook;
+use super::error::BpfError;
+use super::object::Program;
+use super::sys;
+use crate::io::netlink::{Netlink, tc};
+
+const TCX: &str = "l2_announce-";
+const CLSACT: &str = "clsact-";
+const QDISC: &str = "qdisc-";
+const STEER: &str = "steer";
+/// The filter's name in `tc filter show`; how a predecessor's filter is recognised.
+const FILTER: &str = "pilus_l2_announce";
+
+/// The `links` directory.
+#[derive(Debug)]
+pub(super) struct Hooks {
+    dir: PathBuf,
+}
+
+impl Hooks {
+    pub(super) const fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    fn path(&self, stem: &str, ifindex: u32) -> PathBuf {
+        self.dir.join(format!("{stem}{ifindex}"))
+    }
+
+    /// Interfaces with our program on them, whoever attached it.
+    pub(super) fn lans(&self) -> Result<Vec<u32>, BpfError> {
+        let entries = std::fs::read_dir(&self.dir)
+            .map_err(|e| BpfError::system(format!("listing {}", self.dir.display()), e))?;
+        let mut found: Vec<u32> = entries
+            .flatten()
+            .filter_map(|entry| {
+                let name = entry.file_name().into_string().ok()?;
+                let index = name.strip_prefix(TCX).or_else(|| name.strip_prefix(CLSACT))?;
+                index.parse().ok()
+            })
+            .collect();
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+
+    /// Puts `program` on the ingress of an interface, in place of what a predecessor left there.
+    pub(super) fn attach_lan(
+        &self,
+        program: &Program,
+        ifindex: u32,
+        mode: TcHook,
+    ) -> Result<(), BpfError> {
+        let doing = |what: &str| format!("{what} {} on interface {ifindex}", program.name);
+        if mode != TcHook::Clsact {
+            let pin = self.path(TCX, ifindex);
+            let create = || sys::link_create_tcx(program.fd.as_fd(), ifindex);
+            match replace_or_create(&pin, program.fd.as_fd(), ifindex, create) {
+                Ok(()) => return self.remove_filter(ifindex),
+                // No tcx before Linux 6.6: link creation knows no such attach type.
+                Err(e) if mode == TcHook::Auto && e.raw_os_error() == Some(libc::EINVAL) => {}
+                Err(e) => return Err(BpfError::system(doing("attaching"), e)),
+            }
+        }
+        let mut netlink = Netlink::open()?;
+        if tc::add_clsact(&mut netlink, ifindex)? {
+            make_dir(&self.path(QDISC, ifindex))?;
+        }
+        make_dir(&self.path(CLSACT, ifindex))?;
+        tc::set_filter(&mut netlink, ifindex, program.fd.as_fd(), FILTER)?;
+        remove_if_there(&self.path(TCX, ifindex))
+    }
+
+    /// Takes our program off an interface; an interface that is gone is no error.
+    pub(super) fn detach_lan(&self, ifindex: u32) -> Result<(), BpfError> {
+        remove_if_there(&self.path(TCX, ifindex))?;
+        self.remove_filter(ifindex)
+    }
+
+    fn remove_filter(&self, ifindex: u32) -> Result<(), BpfError> {
+        let filter = self.path(CLSACT, ifindex);
+        let qdisc = self.path(QDISC, ifindex);
+        if filter.exists() {
+            tc::remove_filter(&mut Netlink::open()?, ifindex, FILTER)?;
+            remove_dir(&filter)?;
+        }
+        if qdisc.exists() {
+            tc::remove_clsact_if_unused(&mut Netlink::open()?, ifindex)?;
+            remove_dir(&qdisc)?;
+        }
+        Ok(())
+    }
+
+    /// Puts `program` on a network namespace's socket lookup, in place of a predecessor's.
+    pub(super) fn attach_steer(
+        &self,
+        program: &Program,
+        netns: &std::fs::File,
+    ) -> Result<(), BpfError> {
+        let doing = "attaching steer to the network namespace";
+        // The kernel tells namespaces of links by 32 bits of their inode number.
+        let inode = netns.metadata().map_err(|e| BpfError::system(doing, e))?.ino() as u32;
+        let create = || sys::link_create_sk_lookup(program.fd.as_fd(), netns.as_fd());
+        replace_or_create(&self.dir.join(STEER), program.fd.as_fd(), inode, create)
+            .map_err(|e| BpfError::system(doing, e))
+    }
+
+    pub(super) fn detach_steer(&self) -> Result<(), BpfError> {
+        remove_if_there(&self.dir.join(STEER))
+    }
+}
+
+/// Gives the link pinned at `pin` the new program if it still points to `target`, else makes one.
+fn replace_or_create(
+    pin: &Path,
+    program: BorrowedFd<'_>,
+    target: u32,
+    create: impl FnOnce() -> io::Result<OwnedFd>,
+) -> io::Result<()> {
+    match sys::obj_get(pin) {
+        Ok(link) => {
+            if sys::link_target(link.as_fd())? == target
+                && sys::link_update(link.as_fd(), program).is_ok()
+            {
+                return Ok(());
+            }
+            // Left over from an interface or namespace that is gone.
+            std::fs::remove_file(pin)?;
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => return Err(e),
+    }
+    sys::obj_pin(create()?.as_fd(), pin)
+}
+
+fn make_dir(path: &Path) -> Result<(), BpfError> {
+    match std::fs::create_dir(path) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+            Err(BpfError::system(format!("creating {}", path.display()), e))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn remove_dir(path: &Path) -> Result<(), BpfError> {
+    gone(std::fs::remove_dir(path), path)
+}
+
+fn remove_if_there(path: &Path) -> Result<(), BpfError> {
+    gone(std::fs::remove_file(path), path)
+}
+
+fn gone(result: io::Result<()>, path: &Path) -> Result<(), BpfError> {
+    match result {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            Err(BpfError::system(format!("removing {}", path.display()), e))
+        }
+        _ => Ok(()),
+    }
+}
