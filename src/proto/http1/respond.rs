@@ -1,0 +1,178 @@
+//! The answers this proxy gives itself. This is the only place that makes them.
+//!
+//! Texts are those Envoy sends where people match on them (ING-15, ING-11).
+use super::error::RequestError;
+use super::forward::push_decimal;
+use super::{Authority, Version};
+
+/// The interim response that lets a client send its body. Only to HTTP/1.1 clients that asked.
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// What to answer. Reasons that mean the same to a client share a variant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LocalReply<'a> {
+    /// The request head was refused; the connection closes.
+    Refused(RequestError),
+    /// The request body was broken before a response began; the connection closes.
+    BadBody,
+    /// 301 to https, same host and target (ING-11). The port is left out if it is 443.
+    RedirectToHttps {
+        /// Authority of the request.
+        authority: Authority<'a>,
+        /// Target of the request.
+        target: &'a str,
+        /// Port https is served on.
+        port: u16,
+    },
+    /// 403 of a policy.
+    Forbidden,
+    /// No route: 404, empty (ING-15).
+    NoRoute,
+    /// The client took too long to send its request; the connection closes.
+    RequestTimeout,
+    /// A body above the limit of a route; the connection closes.
+    ContentTooLarge,
+    /// Failure in this proxy.
+    Internal,
+    /// The upstream broke the protocol.
+    BadUpstream,
+    /// The route has no endpoint (ING-15).
+    NoHealthyUpstream,
+    /// No endpoint could be connected to, or it closed before it answered.
+    ConnectFailure,
+    /// Too many requests are waiting.
+    Overload,
+    /// The upstream did not answer in time.
+    UpstreamTimeout,
+    /// A status and body of a filter.
+    Status(u16, &'a str),
+}
+
+/// What a reply needs to know about the exchange.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplyContext<'a> {
+    /// The request was HEAD: the body is announced but not sent.
+    pub head: bool,
+    /// Version of the client.
+    pub client_version: Version,
+    /// Whether the client connection could persist: the request was read to its end.
+    pub keep_alive: bool,
+    /// Value of `server`.
+    pub server: &'a str,
+    /// Value of `date`.
+    pub date: &'a str,
+}
+
+/// Appends the whole response to `out`; returns whether the connection persists after it.
+pub fn write_local_reply(out: &mut Vec<u8>, reply: LocalReply<'_>, ctx: &ReplyContext<'_>) -> bool {
+    let (status, body) = reply.status_and_body();
+    let keep_alive = ctx.keep_alive && !reply.ends_connection();
+    out.extend_from_slice(b"HTTP/1.1 ");
+    push_decimal(out, u64::from(status));
+    out.push(b' ');
+    out.extend_from_slice(reason_phrase(status).as_bytes());
+    if let LocalReply::RedirectToHttps { authority, target, port } = reply {
+        out.extend_from_slice(b"\r\nlocation: https://");
+        out.extend_from_slice(authority.host().as_bytes());
+        if port != 443 {
+            out.push(b':');
+            push_decimal(out, u64::from(port));
+        }
+        // `OPTIONS *` has no path to go to.
+        out.extend_from_slice(if target == "*" { b"/" } else { target.as_bytes() });
+    }
+    if !body.is_empty() {
+        out.extend_from_slice(b"\r\ncontent-type: text/plain");
+    }
+    let may_have_length = status >= 200 && status != 204;
+    if may_have_length {
+        out.extend_from_slice(b"\r\ncontent-length: ");
+        push_decimal(out, body.len() as u64);
+    }
+    out.extend_from_slice(b"\r\nserver: ");
+    out.extend_from_slice(ctx.server.as_bytes());
+    out.extend_from_slice(b"\r\ndate: ");
+    out.extend_from_slice(ctx.date.as_bytes());
+    if !keep_alive {
+        out.extend_from_slice(b"\r\nconnection: close");
+    } else if ctx.client_version == Version::Http10 {
+        out.extend_from_slice(b"\r\nconnection: keep-alive");
+    }
+    out.extend_from_slice(b"\r\n\r\n");
+    if !ctx.head && may_have_length && status != 304 {
+        out.extend_from_slice(body.as_bytes());
+    }
+    keep_alive
+}
+
+// === impl LocalReply ===
+
+impl<'a> LocalReply<'a> {
+    /// Status code.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.status_and_body().0
+    }
+
+    fn status_and_body(&self) -> (u16, &'a str) {
+        match *self {
+            Self::Refused(error) => (error.status(), ""),
+            Self::BadBody => (400, ""),
+            Self::RedirectToHttps { .. } => (301, ""),
+            Self::Forbidden => (403, "Access denied\r\n"),
+            Self::NoRoute => (404, ""),
+            Self::RequestTimeout => (408, "request timeout"),
+            Self::ContentTooLarge => (413, "Payload Too Large"),
+            Self::Internal => (500, ""),
+            Self::BadUpstream => (502, "upstream protocol error"),
+            Self::NoHealthyUpstream => (503, "no healthy upstream"),
+            Self::ConnectFailure => {
+                (503, "upstream connect error or disconnect/reset before headers")
+            }
+            Self::Overload => (503, "upstream overflow"),
+            Self::UpstreamTimeout => (504, "upstream request timeout"),
+            Self::Status(status, body) => (status, body),
+        }
+    }
+
+    /// Whether the connection cannot persist because where the next request begins is unknown.
+    fn ends_connection(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused(_) | Self::BadBody | Self::RequestTimeout | Self::ContentTooLarge
+        )
+    }
+}
+
+/// The reason phrase of a status (RFC 9110 section 15), empty if it is not registered.
+pub(super) fn reason_phrase(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        204 => "No Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        417 => "Expectation Failed",
+        421 => "Misdirected Request",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "",
+    }
+}
