@@ -2,5 +2,8 @@
 pub mod bpf;
 pub mod clock;
 pub mod event_loop;
+pub mod hooks;
+pub mod interfaces;
 pub mod netlink;
 pub mod reactor;
+pub mod signals;

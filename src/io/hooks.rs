@@ -1,0 +1,287 @@
+//! The driver that puts a [`Program`] into the kernel: tc and sk_lookup programs, their maps, local routes.
+//!
+//! The order matters. A local route makes the kernel answer ARP for its address, so the tc program must
+//! know the address before the route is there, and until the route is gone.
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::bpf::{Announced, Bpf, BpfError, Role, Steered, TcHook, Transport};
+use super::netlink::{Netlink, NetlinkError};
+use crate::api::Message;
+use crate::api::datapath::{self, DatapathReport, Program, Programmed, Sockets};
+use crate::api::wiring;
+use crate::kernel::{Outbox, Server, ServerId, Time};
+
+/// What could not be applied is tried again after this; a missing capability or a full table may be
+/// mended meanwhile.
+const RETRY: Duration = Duration::from_secs(2);
+/// How often the counters are read for `pilus status`.
+const REPORT: Duration = Duration::from_secs(5);
+
+/// Applies [`Message::Program`] and acknowledges with [`Message::Programmed`].
+pub struct HookDriver {
+    root: PathBuf,
+    bpf: Option<Bpf>,
+    netlink: Option<Netlink>,
+    wanted: Option<Rc<Program>>,
+    sockets: Sockets,
+    routes: Option<BTreeSet<IpAddr>>,
+    programmed: Option<Rc<Programmed>>,
+    retry_at: Option<Time>,
+    report_at: Time,
+}
+
+// === impl HookDriver ===
+
+impl HookDriver {
+    /// Pins everything below `root`.
+    pub const fn new(root: PathBuf) -> Self {
+        Self {
+            root,
+            bpf: None,
+            netlink: None,
+            wanted: None,
+            sockets: Sockets { tcp4: None, tcp6: None },
+            routes: None,
+            programmed: None,
+            retry_at: None,
+            report_at: Time::ZERO,
+        }
+    }
+
+    fn apply(&mut self, now: Time, out: &mut Outbox<Message>) {
+        let Some(program) = self.wanted.clone() else { return };
+        let mut failures = Vec::new();
+        match self.loaded() {
+            Ok(()) => {
+                self.apply_answers(&program, &mut failures);
+                self.apply_steers(&program, &mut failures);
+                self.apply_routes(&program, &mut failures);
+                self.drop_unused(&program, &mut failures);
+            }
+            Err(error) => failures.push(error.to_string()),
+        }
+        self.retry_at = (!failures.is_empty()).then(|| now + RETRY);
+        let programmed = Rc::new(Programmed { generation: program.generation, failures });
+        if self.programmed.as_ref() != Some(&programmed) {
+            for failure in &programmed.failures {
+                log::error!("data path: {failure}");
+            }
+        }
+        self.programmed = Some(Rc::clone(&programmed));
+        out.send(wiring::DATAPATH, Message::Programmed(programmed));
+        self.report(now, out);
+    }
+
+    fn loaded(&mut self) -> Result<(), BpfError> {
+        if self.bpf.is_none() {
+            let mut bpf = Bpf::load(&self.root, TcHook::Auto)?;
+            bpf.attach_steer()?;
+            self.bpf = Some(bpf);
+        }
+        Ok(())
+    }
+
+    /// Hooks the LAN interfaces and writes who answers. Addresses that are no longer wanted stay (silent)
+    /// until their routes are gone: see [`Self::drop_unused`].
+    fn apply_answers(&mut self, program: &Program, failures: &mut Vec<String>) {
+        let Some(bpf) = &mut self.bpf else { return };
+        let interfaces: BTreeSet<u32> =
+            program.answers.answers.iter().map(|answer| answer.interface.0).collect();
+        for index in interfaces {
+            note(bpf.attach_lan(index), failures);
+        }
+        for announced in announced(program) {
+            note(bpf.set_address(announced), failures);
+        }
+        let wanted: BTreeSet<(u32, IpAddr)> =
+            announced(program).map(|announced| (announced.ifindex, announced.ip)).collect();
+        match bpf.addresses() {
+            Ok(present) => {
+                for state in present {
+                    if !wanted.contains(&(state.address.ifindex, state.address.ip)) {
+                        let silent = Announced { role: Role::NotHeld, ..state.address };
+                        note(bpf.set_address(silent), failures);
+                    }
+                }
+            }
+            Err(error) => failures.push(error.to_string()),
+        }
+    }
+
+    fn apply_steers(&mut self, program: &Program, failures: &mut Vec<String>) {
+        let Some(bpf) = &mut self.bpf else { return };
+        let mut steered = Vec::with_capacity(program.steers.len());
+        for steer in &program.steers {
+            let socket = match steer.address {
+                IpAddr::V4(_) => self.sockets.tcp4,
+                IpAddr::V6(_) => self.sockets.tcp6,
+            };
+            let (Some(fd), datapath::Transport::Tcp) = (socket, steer.transport) else { continue };
+            // SAFETY: the proxy keeps its listeners open as long as the program runs, and says so anew
+            // when it was restarted with others.
+            let socket = unsafe { BorrowedFd::borrow_raw(fd) };
+            let (ip, port) = (steer.address, steer.port.0);
+            steered.push(Steered { ip, port, transport: Transport::Tcp, socket });
+        }
+        note(bpf.sync_steering(&steered).map(|_| ()), failures);
+    }
+
+    fn apply_routes(&mut self, program: &Program, failures: &mut Vec<String>) {
+        if let Err(error) = self.try_routes(program, failures) {
+            failures.push(error.to_string());
+        }
+    }
+
+    fn try_routes(
+        &mut self,
+        program: &Program,
+        failures: &mut Vec<String>,
+    ) -> Result<(), NetlinkError> {
+        let netlink = match &mut self.netlink {
+            Some(netlink) => netlink,
+            None => self.netlink.insert(Netlink::open()?),
+        };
+        let present = match &mut self.routes {
+            Some(routes) => routes,
+            // Those of a dead predecessor are ours as well.
+            None => self
+                .routes
+                .insert(netlink.local_routes()?.into_iter().map(|route| route.ip).collect()),
+        };
+        let wanted: BTreeSet<IpAddr> = program.steers.iter().map(|steer| steer.address).collect();
+        for ip in wanted.difference(&present.clone()) {
+            match netlink.add_local_route(*ip) {
+                Ok(_) => _ = present.insert(*ip),
+                Err(error) => failures.push(error.to_string()),
+            }
+        }
+        for ip in present.clone().difference(&wanted) {
+            match netlink.remove_local_route(*ip) {
+                Ok(_) => _ = present.remove(ip),
+                Err(error) => failures.push(error.to_string()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets addresses and interfaces that are not wanted, now that no route makes the kernel answer.
+    fn drop_unused(&mut self, program: &Program, failures: &mut Vec<String>) {
+        let Some(bpf) = &mut self.bpf else { return };
+        let wanted: Vec<Announced> = announced(program).collect();
+        note(bpf.sync_addresses(&wanted).map(|_| ()), failures);
+        match bpf.lans() {
+            Ok(hooked) => {
+                for index in hooked {
+                    if !wanted.iter().any(|announced| announced.ifindex == index) {
+                        note(bpf.detach_lan(index), failures);
+                    }
+                }
+            }
+            Err(error) => failures.push(error.to_string()),
+        }
+    }
+
+    fn report(&mut self, now: Time, out: &mut Outbox<Message>) {
+        self.report_at = now + REPORT;
+        let mut lines = Vec::new();
+        if let Some(bpf) = &self.bpf {
+            if let Ok(hooked) = bpf.lans() {
+                let indexes: Vec<String> = hooked.iter().map(u32::to_string).collect();
+                lines.push(("tc interfaces".into(), indexes.join(" ")));
+            }
+            if let Ok(counters) = bpf.counters() {
+                lines.extend(
+                    counters
+                        .iter()
+                        .map(|(counter, count)| (counter.name().into(), count.to_string())),
+                );
+            }
+        }
+        out.send(wiring::ADMIN, Message::DatapathReport(Rc::new(DatapathReport { lines })));
+    }
+
+    fn release(&mut self) {
+        if let (Some(netlink), Some(routes)) = (&mut self.netlink, self.routes.take()) {
+            for ip in routes {
+                if let Err(error) = netlink.remove_local_route(ip) {
+                    log::error!("{error}");
+                }
+            }
+        }
+        if let Some(Err(error)) = self.bpf.take().map(Bpf::release) {
+            log::error!("{error}");
+        }
+        self.wanted = None;
+        self.retry_at = None;
+    }
+}
+
+fn announced(program: &Program) -> impl Iterator<Item = Announced> {
+    program.answers.answers.iter().map(|answer| Announced {
+        ifindex: answer.interface.0,
+        ip: answer.address,
+        role: if answer.held { Role::Held } else { Role::NotHeld },
+        mac: answer.mac.0,
+    })
+}
+
+fn note(result: Result<(), BpfError>, failures: &mut Vec<String>) {
+    if let Err(error) = result {
+        failures.push(error.to_string());
+    }
+}
+
+impl Server<Message> for HookDriver {
+    fn handle(&mut self, now: Time, _from: ServerId, message: Message, out: &mut Outbox<Message>) {
+        match message {
+            Message::Program(program) => {
+                self.wanted = Some(program);
+                self.apply(now, out);
+            }
+            Message::Sockets(sockets) => {
+                self.sockets = sockets;
+                self.apply(now, out);
+            }
+            Message::Alive(until) => {
+                if let Some(Err(error)) =
+                    self.bpf.as_mut().map(|bpf| bpf.set_liveness(until.as_nanos()))
+                {
+                    log::error!("{error}");
+                }
+            }
+            Message::Shutdown => {
+                self.release();
+                out.send(wiring::SIGNAL, Message::Released);
+            }
+            _ => {}
+        }
+    }
+
+    fn timeout(&self) -> Option<Time> {
+        let report = self.bpf.is_some().then_some(self.report_at);
+        [self.retry_at, report].into_iter().flatten().min()
+    }
+
+    fn tick(&mut self, now: Time, out: &mut Outbox<Message>) {
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.apply(now, out);
+        } else {
+            self.report(now, out);
+        }
+    }
+
+    fn peer_restarted(&mut self, now: Time, peer: ServerId, out: &mut Outbox<Message>) {
+        if peer == wiring::DATAPATH
+            && let Some(programmed) = &self.programmed
+        {
+            out.send(peer, Message::Programmed(Rc::clone(programmed)));
+        } else if peer == wiring::ADMIN {
+            self.report(now, out);
+        }
+    }
+}
