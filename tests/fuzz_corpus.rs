@@ -85,7 +85,7 @@ fn mutate(seeds: &[Vec<u8>], random: &mut Random) -> Vec<u8> {
         let at = random.below(data.len());
         let byte = if random.below(2) == 0 { *random.pick(TOKENS) } else { random.next() as u8 };
         match random.below(7) {
-            0 if !data.is_empty() => data[at.min(data.len() - 1)] = byte,
+            0 if at < data.len() => data[at] = byte,
             1 if at < data.len() => drop(data.remove(at)),
             2 => data.insert(at, byte),
             3 => data.truncate(at),

@@ -67,7 +67,8 @@ fn request_verdict(data: &[u8], step: usize) -> Verdict<RequestError> {
     let mut progress = HeadProgress::default();
     for prefix in prefixes(data, step) {
         let mut slots = HeaderSlots::new();
-        if let Parsed::Complete(head, consumed) = parse_request(prefix, &mut slots, &mut progress)? {
+        if let Parsed::Complete(head, consumed) = parse_request(prefix, &mut slots, &mut progress)?
+        {
             return Ok(Some((consumed, head.framing)));
         }
     }
@@ -117,9 +118,7 @@ fn forwarded_twice(head: &RequestHead<'_, '_>, peer: &PeerAddress) {
             assert_eq!(text(&twice), text(&once), "forwarding is no fixed point");
         }
         // The proxy's own lines may push a head that was just within the bounds over them.
-        Err(RequestError::Head(
-            super::HeadFault::TooLarge | super::HeadFault::TooManyHeaders,
-        )) => {}
+        Err(RequestError::Head(super::HeadFault::TooLarge | super::HeadFault::TooManyHeaders)) => {}
         other => panic!("forwarded head is not accepted: {other:?}\n{}", text(&once)),
     }
 }
@@ -163,9 +162,8 @@ fn response_to(data: &[u8], to: ResponseTo) {
             write_response_head(&mut twice, &again, &ctx);
             assert_eq!(text(&twice), text(&once), "forwarding is no fixed point");
         }
-        Err(ResponseError::Head(
-            super::HeadFault::TooLarge | super::HeadFault::TooManyHeaders,
-        )) => {}
+        Err(ResponseError::Head(super::HeadFault::TooLarge | super::HeadFault::TooManyHeaders)) => {
+        }
         other => panic!("forwarded head is not accepted: {other:?}\n{}", text(&once)),
     }
     body(head.framing, &data[consumed..]);

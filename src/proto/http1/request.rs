@@ -67,9 +67,8 @@ pub fn parse_request<'s, 'b>(
     if !progress.advance(window) {
         // No whole line is new: only the bounds can have been crossed.
         let line = window.strip_prefix(b"\r\n").unwrap_or(window);
-        let line_too_long = line
-            .get(..MAX_REQUEST_LINE_BYTES + 2)
-            .is_some_and(|start| !start.contains(&b'\n'));
+        let line_too_long =
+            line.get(..MAX_REQUEST_LINE_BYTES + 2).is_some_and(|start| !start.contains(&b'\n'));
         return if line_too_long || window.len() == MAX_HEAD_BYTES {
             walk_request(window).map(|_| Parsed::Partial)
         } else {
