@@ -3,6 +3,7 @@
 //! `PILUS_FUZZ_ITERATIONS` and `PILUS_FUZZ_SEED` lengthen or vary the mutation run. A failing input
 //! is printed escaped; save it in the corpus directory of its target under a name that says what it
 //! broke.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 use pilus::proto::fuzz::{TARGETS, Target};
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,5 @@
 //! What the proxy adds to heads (ING-13), its own answers (ING-15), and what a request costs.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 use pilus::proto::http1::{
     Authority, AuthorityFault, BodyDecoder, BodyEncoder, BodyFraming, ForwardContext, HeadFault,
     HeadProgress, HeaderEdits, HeaderSlots, LocalReply, MAX_HOST_BYTES, Parsed, PeerAddress,

@@ -1,4 +1,5 @@
 //! The response table against the codec: every row whole and byte by byte.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #[path = "http/responses.rs"]
 mod responses;
 
