@@ -1,2 +1,3 @@
 //! proto
+pub mod fuzz;
 pub mod http1;

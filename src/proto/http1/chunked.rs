@@ -21,6 +21,8 @@ pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 #[derive(Debug)]
 pub struct ChunkedDecoder {
     state: State,
+    /// The fault that was reported: it stays.
+    fault: Option<ChunkFault>,
     /// Of the current chunk: the size so far, then the bytes still to come.
     remaining: u64,
     digits: u8,
@@ -116,6 +118,7 @@ impl ChunkedDecoder {
     pub fn new() -> Self {
         Self {
             state: State::Size,
+            fault: None,
             remaining: 0,
             digits: 0,
             extension: 0,
@@ -141,9 +144,12 @@ impl ChunkedDecoder {
     /// Takes in `input` up to the end of one run of payload, the framing around it, or the end of
     /// the body. Call again with the rest until nothing of it is left or the body is done.
     ///
-    /// Payload before a fault is handed out before the fault is reported. After a fault the
-    /// connection is of no use.
+    /// Payload before a fault is handed out before the fault is reported. A fault stays:
+    /// the connection is of no use.
     pub fn decode(&mut self, input: &[u8]) -> Result<BodyPart, ChunkFault> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
         let mut data = 0..0;
         let mut at = 0;
         while at < input.len() && self.state != State::Done {
@@ -164,7 +170,10 @@ impl ChunkedDecoder {
             match self.framing_byte(input[at]) {
                 Ok(()) => at += 1,
                 Err(_) if !data.is_empty() => break,
-                Err(fault) => return Err(fault),
+                Err(fault) => {
+                    self.fault = Some(fault);
+                    return Err(fault);
+                }
             }
         }
         Ok(BodyPart { consumed: at, data, done: self.is_done() })

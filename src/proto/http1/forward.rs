@@ -131,6 +131,9 @@ pub fn write_response_head(
         out.extend_from_slice(b"\r\n");
         return sent;
     }
+    if date.is_none() {
+        push_line(out, "date", ctx.date.as_bytes());
+    }
     if head.is_switch() {
         let protocol = head.upgrade.unwrap_or_default();
         push_line(out, "connection", b"upgrade");
@@ -152,9 +155,6 @@ pub fn write_response_head(
         }
     }
     push_line(out, "server", ctx.server.as_bytes());
-    if date.is_none() {
-        push_line(out, "date", ctx.date.as_bytes());
-    }
     if let Some(ms) = ctx.service_time_ms {
         out.extend_from_slice(b"x-envoy-upstream-service-time: ");
         push_decimal(out, ms);

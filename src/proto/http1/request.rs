@@ -66,9 +66,13 @@ pub fn parse_request<'s, 'b>(
     let window = &buf[..buf.len().min(MAX_HEAD_BYTES)];
     if !progress.advance(window) {
         // No whole line is new: only the bounds can have been crossed.
-        return match window.len() {
-            MAX_REQUEST_LINE_BYTES.. => walk_request(window).map(|_| Parsed::Partial),
-            _ => Ok(Parsed::Partial),
+        let line = window.strip_prefix(b"\r\n").unwrap_or(window);
+        let line_too_long =
+            line.get(..MAX_REQUEST_LINE_BYTES + 2).is_some_and(|start| !start.contains(&b'\n'));
+        return if line_too_long || window.len() == MAX_HEAD_BYTES {
+            walk_request(window).map(|_| Parsed::Partial)
+        } else {
+            Ok(Parsed::Partial)
         };
     }
     let mut request = httparse::Request::new(&mut []);
@@ -160,6 +164,7 @@ struct Scan<'b> {
     coding: Option<&'b [u8]>,
     multiple_codings: bool,
     connection: ConnectionOptions,
+    bad_connection: bool,
     upgrade: Option<&'b [u8]>,
     expect: Option<&'b [u8]>,
     te_trailers: bool,
@@ -289,7 +294,7 @@ impl<'b> Scan<'b> {
             Known::TransferEncoding => {
                 self.multiple_codings |= self.coding.replace(value).is_some();
             }
-            Known::Connection => self.connection.line(value).ok_or(RequestError::Connection)?,
+            Known::Connection => self.bad_connection |= self.connection.line(value).is_none(),
             Known::Upgrade => self.upgrade = self.upgrade.or(Some(value)),
             // Only the first can be honoured, and any other is refused: the last one decides.
             Known::Expect => self.expect = Some(value),
@@ -311,6 +316,9 @@ impl<'b> Scan<'b> {
         version: Version,
         headers: &'s [Header<'b>],
     ) -> Result<RequestHead<'s, 'b>, RequestError> {
+        if self.bad_connection {
+            return Err(RequestError::Connection);
+        }
         if self.connection.names_essential {
             return Err(RequestError::ConnectionNamesEssential);
         }

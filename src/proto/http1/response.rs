@@ -1,6 +1,6 @@
 //! Response heads from upstreams, which are no more trusted than clients (RFC 9112 section 6.3).
 use super::error::{HeadFault, ResponseError};
-use super::field::{Known, known, parse_length};
+use super::field::{Known, is_token, known, parse_length};
 use super::request::{ConnectionOptions, line_is_strict};
 use super::syntax::{Walked, walk_response};
 use super::{
@@ -97,6 +97,13 @@ fn fault_in(raw: &[u8]) -> ResponseError {
     walk_response(raw).err().unwrap_or(ResponseError::Head(HeadFault::Malformed))
 }
 
+/// Whether a 101 may switch to `token`: one protocol, and never to another version of HTTP, which
+/// this proxy does not ask for.
+fn is_switch_token(token: &[u8]) -> bool {
+    let http = token.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(b"h2c"));
+    !http && token.split(|b| *b == b'/').all(is_token)
+}
+
 #[derive(Default)]
 struct Scan<'b> {
     special: u128,
@@ -173,7 +180,9 @@ impl<'b> Scan<'b> {
         version: Version,
         headers: &'s [Header<'b>],
     ) -> Result<ResponseHead<'s, 'b>, ResponseError> {
-        if status == 101 && !(to.upgrade && self.connection.upgrade && self.upgrade.is_some()) {
+        let switch_asked =
+            to.upgrade && self.connection.upgrade && self.upgrade.is_some_and(is_switch_token);
+        if status == 101 && !switch_asked {
             return Err(ResponseError::UnexpectedSwitch);
         }
         let declared = self.declared(version)?;
