@@ -84,12 +84,12 @@ impl Hooks {
         }
         make_dir(&self.path(CLSACT, ifindex))?;
         tc::set_filter(&mut netlink, ifindex, program.fd.as_fd(), FILTER)?;
-        remove_if_there(&self.path(TCX, ifindex))
+        detach(&self.path(TCX, ifindex))
     }
 
     /// Takes our program off an interface; an interface that is gone is no error.
     pub(super) fn detach_lan(&self, ifindex: u32) -> Result<(), BpfError> {
-        remove_if_there(&self.path(TCX, ifindex))?;
+        detach(&self.path(TCX, ifindex))?;
         self.remove_filter(ifindex)
     }
 
@@ -122,7 +122,7 @@ impl Hooks {
     }
 
     pub(super) fn detach_steer(&self) -> Result<(), BpfError> {
-        remove_if_there(&self.dir.join(STEER))
+        detach(&self.dir.join(STEER))
     }
 }
 
@@ -162,7 +162,14 @@ fn remove_dir(path: &Path) -> Result<(), BpfError> {
     gone(std::fs::remove_dir(path), path)
 }
 
-fn remove_if_there(path: &Path) -> Result<(), BpfError> {
+/// Detaches and unpins a link; one that is not there is no error.
+fn detach(path: &Path) -> Result<(), BpfError> {
+    if let Ok(link) = sys::obj_get(path) {
+        // Fails only for a link whose interface or namespace is gone: detached already.
+        if let Err(e) = sys::link_detach(link.as_fd()) {
+            log::debug!("detaching {}: {e}", path.display());
+        }
+    }
     gone(std::fs::remove_file(path), path)
 }
 

@@ -23,6 +23,7 @@ const PROG_TEST_RUN: u32 = 10;
 const OBJ_GET_INFO_BY_FD: u32 = 15;
 const LINK_CREATE: u32 = 28;
 const LINK_UPDATE: u32 = 29;
+const LINK_DETACH: u32 = 34;
 
 /// Program and attach types used (`enum bpf_prog_type`, `enum bpf_attach_type`).
 pub(super) const PROG_TYPE_SCHED_CLS: u32 = 3;
@@ -274,6 +275,12 @@ pub(super) fn link_update(link: BorrowedFd<'_>, prog: BorrowedFd<'_>) -> io::Res
         old_prog_fd: 0,
     };
     bpf(LINK_UPDATE, &mut attr).map(drop)
+}
+
+/// Takes a link's program off at once; removing the pin alone does so some time later.
+pub(super) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut fd = link.as_raw_fd();
+    bpf(LINK_DETACH, &mut fd).map(drop)
 }
 
 /// What a link is attached to: the interface of a tcx link, the inode of the namespace of an

@@ -416,7 +416,15 @@ fn socket(flags: libc::c_int) -> io::Result<OwnedFd> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the kernel has just given us this descriptor.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: all zeroes is a valid sockaddr_nl: let the kernel choose the port.
+    let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+    address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
+    let length = size_of::<libc::sockaddr_nl>() as libc::socklen_t;
+    // Without a port of its own a socket is passed over when the kernel tells of changes.
+    // SAFETY: pointer and length are those of a live address.
+    let ret = unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), length) };
+    if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(fd) }
 }
 
 fn set_option(fd: BorrowedFd<'_>, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
