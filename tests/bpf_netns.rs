@@ -8,11 +8,11 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bpf_lab::frames::{Arp, Nd, arp_request, tagged};
 use bpf_lab::{
-    CLIENT4, CLIENT6, LAN, Lab, NODE4, NODE6, Namespace, VIP4, VIP6, VIPS, Wire, run,
+    CLIENT4, CLIENT6, LAN, Lab, NODE4, NODE6, Namespace, VIP4, VIP6, VIPS, Wire, eventually, run,
 };
 use pilus::io::bpf::{Announced, Bpf, Counter, Role, Steered, TcHook, Transport, monotonic_ns};
 use pilus::io::netlink::{Event, LOOPBACK, LocalRoute, Monitor, Netlink};
@@ -98,8 +98,7 @@ fn only_a_live_holder_answers_and_the_kernel_never_does() {
         asker.hears_nothing();
         bpf.sync_addresses(&announced(ifindex, Role::Held)).expect("addresses");
         asker.hears_us();
-        let replies: Vec<u64> =
-            bpf.addresses().expect("reads").iter().map(|s| s.replies).collect();
+        let replies: Vec<u64> = bpf.addresses().expect("reads").iter().map(|s| s.replies).collect();
         assert_eq!(replies, [1, 1]);
         bpf.set_liveness(monotonic_ns()).expect("liveness");
         asker.hears_nothing();
@@ -139,15 +138,61 @@ fn hold(lab: &Lab, hook: TcHook) -> Bpf {
     })
 }
 
+#[test]
+fn the_program_goes_before_others_on_the_hook() {
+    needs_root!("the_program_goes_before_others_on_the_hook");
+    for hook in HOOKS {
+        let asker = Asker::new();
+        let other_root = asker.lab.bpf_root().join("other");
+        let mut first = hold(&asker.lab, hook);
+        first.sync_addresses(&announced(asker.lab.ifindex, Role::NotHeld)).expect("addresses");
+        asker.hears_nothing();
+        // Another program that swallows the question is there already; ours is asked before it.
+        let mut second =
+            asker.lab.node.enter(|| Bpf::load(&other_root, TcHook::Tcx)).expect("loads");
+        second.sync_addresses(&announced(asker.lab.ifindex, Role::Held)).expect("addresses");
+        second.set_liveness(monotonic_ns() + HOUR).expect("liveness");
+        asker.lab.node.enter(|| second.attach_lan(asker.lab.ifindex)).expect("attaches");
+        asker.hears_us();
+        // With no addresses it passes everything on.
+        second.sync_addresses(&[]).expect("addresses");
+        asker.hears_nothing();
+    }
+}
+
+#[test]
+fn agents_in_two_namespaces_do_not_meet() {
+    needs_root!("agents_in_two_namespaces_do_not_meet");
+    let (one, two) = (Asker::new(), Asker::new());
+    let root = one.lab.bpf_root();
+    let start = |asker: &Asker, root: &Path, role| {
+        add_local_routes(&asker.lab.node);
+        let mut bpf = asker.lab.node.enter(|| Bpf::load(root, TcHook::Auto)).expect("loads");
+        bpf.sync_addresses(&announced(asker.lab.ifindex, role)).expect("addresses");
+        bpf.set_liveness(monotonic_ns() + HOUR).expect("liveness");
+        asker.lab.node.enter(|| bpf.attach_lan(asker.lab.ifindex)).expect("attaches");
+        asker.lab.node.enter(|| bpf.attach_steer()).expect("attaches");
+        bpf
+    };
+    let holder = start(&one, &root.join("one"), Role::Held);
+    let other = start(&two, &root.join("two"), Role::NotHeld);
+    one.hears_us();
+    two.hears_nothing();
+    one.lab.node.enter(|| holder.release()).expect("releases");
+    two.hears_nothing();
+    two.lab.node.enter(|| other.release()).expect("releases");
+    two.hears_the_kernel();
+}
+
 // === a killed agent ===
 
 /// How the child below is told what to be.
 const CHILD: &str = "PILUS_TEST_CHILD";
 
-/// Not a test of its own: the agent process that other tests start and kill.
 #[test]
+#[ignore = "not a test of its own: the agent process that other tests start and kill"]
 fn child_agent() {
-    let Ok(orders) = std::env::var(CHILD) else { return };
+    let orders = std::env::var(CHILD).expect("another test starts this one");
     let [namespace, root, ifindex, hook] =
         <[&str; 4]>::try_from(orders.split(' ').collect::<Vec<_>>()).expect("four words");
     let ifindex = ifindex.parse().expect("a number");
@@ -184,7 +229,7 @@ impl Agent {
         let root: PathBuf = lab.bpf_root();
         let orders = format!("{} {} {} {hook}", lab.node.0, root.display(), lab.ifindex);
         let mut child = Command::new(program)
-            .args(["--exact", "child_agent", "--nocapture"])
+            .args(["--exact", "child_agent", "--ignored", "--nocapture"])
             .env(CHILD, orders)
             .stderr(Stdio::piped())
             .stdout(Stdio::null())
@@ -226,11 +271,9 @@ fn a_killed_agents_node_falls_silent_and_a_successor_takes_over_in_place() {
         asker.hears_us();
         agent.kill();
         // Its liveness runs out by itself; nobody tells the kernel.
-        let patience = Instant::now() + Duration::from_secs(30);
-        while !asker.arp().is_empty() {
-            assert!(Instant::now() < patience, "a dead agent's node goes on answering");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        eventually("a dead agent's node goes on answering", || {
+            asker.arp().is_empty().then_some(())
+        });
         for _ in 0..20 {
             asker.hears_nothing();
         }
@@ -375,7 +418,10 @@ fn release_leaves_nothing_of_ours_and_everything_of_others() {
             lab.node.enter(|| bpf.attach_lan(lab.ifindex)).expect("attaches again");
             lab.node.enter(|| bpf.attach_steer()).expect("attaches");
             let shown = run(&format!("tc -n {node} filter show dev {LAN} ingress"));
-            assert_eq!(shown.matches("pilus_l2_announce").count(), usize::from(hook == TcHook::Clsact));
+            assert_eq!(
+                shown.matches("pilus_l2_announce").count(),
+                usize::from(hook == TcHook::Clsact)
+            );
             lab.node.enter(|| bpf.release()).expect("releases");
 
             assert!(!lab.bpf_root().exists());
@@ -464,9 +510,8 @@ fn links_and_addresses_are_listed_and_their_changes_told() {
     needs_root!("links_and_addresses");
     let lab = Lab::new();
     let node = &lab.node.0;
-    let (mut netlink, mut monitor) = lab.node.enter(|| {
-        (Netlink::open().expect("opens"), Monitor::open().expect("opens"))
-    });
+    let (mut netlink, mut monitor) =
+        lab.node.enter(|| (Netlink::open().expect("opens"), Monitor::open().expect("opens")));
     let links = netlink.links().expect("lists");
     let lan = links.iter().find(|l| l.name == LAN).expect("there");
     assert_eq!((lan.ifindex, lan.mac), (lab.ifindex, Some(lab.node_mac)));
@@ -480,27 +525,36 @@ fn links_and_addresses_are_listed_and_their_changes_told() {
     }
 
     run(&format!("ip -n {node} link add br7 type bridge"));
-    told(&mut monitor, |e| matches!(e, Event::Link(l) if l.name == "br7" && l.kind.as_deref() == Some("bridge")));
+    told(
+        &mut monitor,
+        |e| matches!(e, Event::Link(l) if l.name == "br7" && l.kind.as_deref() == Some("bridge")),
+    );
     run(&format!("ip -n {node} link set {LAN} master br7"));
-    told(&mut monitor, |e| matches!(e, Event::Link(l) if l.ifindex == lab.ifindex && l.master.is_some()));
+    told(
+        &mut monitor,
+        |e| matches!(e, Event::Link(l) if l.ifindex == lab.ifindex && l.master.is_some()),
+    );
     run(&format!("ip -n {node} link del br7"));
     told(&mut monitor, |e| matches!(e, Event::LinkGone { ifindex } if *ifindex != lab.ifindex));
     run(&format!("ip -n {node} addr add 192.0.2.9/32 dev {LAN}"));
-    told(&mut monitor, |e| matches!(e, Event::Address(a) if a.ip.to_string() == "192.0.2.9" && a.prefix == 32));
+    told(
+        &mut monitor,
+        |e| matches!(e, Event::Address(a) if a.ip.to_string() == "192.0.2.9" && a.prefix == 32),
+    );
     run(&format!("ip -n {node} addr del 192.0.2.9/32 dev {LAN}"));
     told(&mut monitor, |e| matches!(e, Event::AddressGone(a) if a.ip.to_string() == "192.0.2.9"));
     netlink.add_local_route(VIP4.into()).expect("the route is added");
     told(&mut monitor, |e| *e == Event::Route(LocalRoute { ip: VIP4.into(), ifindex: LOOPBACK }));
     run(&format!("ip -n {node} route del local {VIP4} dev lo table local"));
-    told(&mut monitor, |e| *e == Event::RouteGone(LocalRoute { ip: VIP4.into(), ifindex: LOOPBACK }));
+    told(&mut monitor, |e| {
+        *e == Event::RouteGone(LocalRoute { ip: VIP4.into(), ifindex: LOOPBACK })
+    });
     run(&format!("ip -n {} link set {LAN} down", lab.client.0));
     // The carrier is noticed by a kernel worker.
-    let patience = Instant::now() + Duration::from_secs(30);
     let down = |e: &Event| matches!(e, Event::Link(l) if l.ifindex == lab.ifindex && !l.usable());
-    let mut events = Vec::new();
-    while !events.iter().any(down) {
-        assert!(Instant::now() < patience, "the lost carrier was not told: {events:?}");
-        std::thread::sleep(Duration::from_millis(10));
+    eventually("the lost carrier is not told", || {
+        let mut events = Vec::new();
         monitor.read(&mut events).expect("reads");
-    }
+        events.iter().any(down).then_some(())
+    });
 }

@@ -6,7 +6,8 @@ mod bpf_lab;
 use std::process::Command;
 
 use bpf_lab::Lab;
-use pilus::io::bpf::{Bpf, TcHook};
+use pilus::io::bpf::abi::{from_wire, to_wire};
+use pilus::io::bpf::{Bpf, Counter, TcHook};
 
 /// Most instructions the verifier may walk for a program. The kernel's own bound is a million; the
 /// load time grows with this number.
@@ -52,4 +53,33 @@ fn programs_stay_in_budget_and_need_no_gpl() {
         assert!(cost.verified <= MOST_VERIFIED, "{cost:?}");
     }
     bpf.release().expect("releases");
+}
+
+#[test]
+fn counters_have_the_names_and_places_of_the_header() {
+    let header = format!("{}/bpf/pilus.h", env!("CARGO_MANIFEST_DIR"));
+    let header = std::fs::read_to_string(header).expect("it is checked in");
+    let (_, body) = header.split_once("enum counter {").expect("the enum is there");
+    let (body, _) = body.split_once("};").expect("it ends");
+    let mut names: Vec<String> = body
+        .lines()
+        .filter_map(|line| line.trim().split([',', ' ']).next())
+        .filter(|name| !name.is_empty())
+        .map(str::to_lowercase)
+        .collect();
+    assert_eq!(names.pop().as_deref(), Some("counters"));
+    assert_eq!(names, Counter::ALL.map(Counter::name));
+    for (place, counter) in Counter::ALL.into_iter().enumerate() {
+        assert_eq!(counter as usize, place);
+    }
+}
+
+#[test]
+fn addresses_survive_the_way_into_a_map_and_back() {
+    for ip in ["0.0.0.0", "192.0.2.80", "255.255.255.255", "::", "::1", "2001:db8::1"] {
+        let ip = ip.parse().expect("an address");
+        assert_eq!(from_wire(to_wire(ip)), ip);
+    }
+    let v4 = to_wire("192.0.2.80".parse().expect("an address"));
+    assert_eq!(v4, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 80]);
 }

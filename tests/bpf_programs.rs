@@ -161,12 +161,8 @@ fn other_arp_passes_untouched() {
     // In a VLAN.
     b.passes(&tagged(&request.bytes(), 5), &[]);
     // The address is announced on another interface only.
-    let elsewhere = Announced {
-        ifindex: b.lab.ifindex + 1000,
-        ip: VIP4.into(),
-        role: Role::Held,
-        mac: MAC,
-    };
+    let elsewhere =
+        Announced { ifindex: b.lab.ifindex + 1000, ip: VIP4.into(), role: Role::Held, mac: MAC };
     b.bpf.sync_addresses(&[elsewhere]).expect("addresses are written");
     b.passes(&request.bytes(), &[]);
 }
@@ -278,8 +274,10 @@ fn invalid_solicitations_are_dropped_by_name() {
         (with(&[1, 2, 2, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0]), Counter::DroppedNdpOption),
         (Nd { options: link_option(1, probe.from), ..probe.clone() }, Counter::DroppedNdpBadSource),
         (Nd { dst: VIP6, ..probe }, Counter::DroppedNdpBadSource),
-        (Nd { src: Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1), ..ns.clone() },
-            Counter::DroppedNdpBadSource),
+        (
+            Nd { src: Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1), ..ns.clone() },
+            Counter::DroppedNdpBadSource,
+        ),
     ];
     for (packet, counter) in cases {
         b.drops(&packet.bytes(), counter);

@@ -135,7 +135,12 @@ impl Nd {
     }
 
     /// The answer to a solicitation: solicited and overriding.
-    pub(crate) fn advertisement(from: [u8; 6], target: Ipv6Addr, to: [u8; 6], dst: Ipv6Addr) -> Self {
+    pub(crate) fn advertisement(
+        from: [u8; 6],
+        target: Ipv6Addr,
+        to: [u8; 6],
+        dst: Ipv6Addr,
+    ) -> Self {
         Self {
             to,
             dst,

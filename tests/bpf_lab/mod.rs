@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pilus::io::netlink::Netlink;
 
@@ -61,11 +61,7 @@ pub(crate) fn run(command: &str) -> String {
         .args(words)
         .output()
         .unwrap_or_else(|e| panic!("{command}: {e}"));
-    assert!(
-        output.status.success(),
-        "{command}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
@@ -115,9 +111,7 @@ impl Lab {
         run(&format!("mount -t bpf bpf {}", self.mount.display()));
         run(&format!("ip netns add {client}"));
         run(&format!("ip netns add {node}"));
-        run(&format!(
-            "ip -n {client} link add {LAN} type veth peer name {LAN} netns {node}"
-        ));
+        run(&format!("ip -n {client} link add {LAN} type veth peer name {LAN} netns {node}"));
         for (ns, v4, v6) in [(client, CLIENT4, CLIENT6), (node, NODE4, NODE6)] {
             run(&format!("ip -n {ns} link set lo up"));
             run(&format!("ip -n {ns} addr add {v4}/24 dev {LAN}"));
@@ -136,17 +130,24 @@ impl Lab {
 
 /// Index and hardware address of [`LAN`], once the kernel's worker has brought it up.
 fn lan() -> (u32, [u8; 6]) {
-    let patience = Instant::now() + Duration::from_secs(30);
     let mut netlink = Netlink::open().expect("netlink opens");
-    loop {
+    eventually("the veth does not come up", || {
         let links = netlink.links().expect("links are listed");
         let link = links.into_iter().find(|l| l.name == LAN).expect("the veth is there");
-        if link.usable() {
-            return (link.ifindex, link.mac.expect("a veth has a hardware address"));
+        link.usable().then(|| (link.ifindex, link.mac.expect("a veth has a hardware address")))
+    })
+}
+
+/// Tries until something comes true by itself, for half a minute or more.
+pub(crate) fn eventually<T>(failure: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+    const ATTEMPTS: usize = 3000;
+    for _ in 0..ATTEMPTS {
+        if let Some(done) = attempt() {
+            return done;
         }
-        assert!(Instant::now() < patience, "the veth does not come up: {link:?}");
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::sleep(Duration::from_millis(10));
     }
+    panic!("{failure}");
 }
 
 impl Drop for Lab {
@@ -223,8 +224,7 @@ impl Wire {
 
     pub(crate) fn send(&self, frame: &[u8]) {
         // SAFETY: pointer and length are those of a live buffer.
-        let sent =
-            unsafe { libc::send(self.0.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
+        let sent = unsafe { libc::send(self.0.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
         assert_eq!(sent, frame.len() as isize, "{}", std::io::Error::last_os_error());
     }
 

@@ -144,6 +144,8 @@ pub struct Bpf {
     steered: BTreeMap<SteerKey, u32>,
     /// Sockets of this process in map `sockets`, by socket cookie.
     slots: BTreeMap<u64, u32>,
+    /// How many steered entries name a slot.
+    uses: BTreeMap<u32, usize>,
 }
 
 /// `BPF_FS_MAGIC`.
@@ -179,6 +181,7 @@ impl Bpf {
             announced: BTreeMap::new(),
             steered: BTreeMap::new(),
             slots: BTreeMap::new(),
+            uses: BTreeMap::new(),
         };
         bpf.read_tables()?;
         Ok(bpf)
@@ -192,6 +195,7 @@ impl Bpf {
         for entry in self.maps.steering.iter() {
             let (key, slot) = entry.map_err(|e| map_failed("reading", "steering", e))?;
             self.steered.insert(key, slot);
+            *self.uses.entry(slot).or_default() += 1;
         }
         Ok(())
     }
@@ -315,9 +319,9 @@ impl Bpf {
             .steering
             .insert(key, slot, 0)
             .map_err(|e| insert_failed("steering", MAX_STEERED, e))?;
-        let before = self.steered.insert(key, slot);
-        if let Some(old) = before {
-            self.free_slot(old);
+        *self.uses.entry(slot).or_default() += 1;
+        if let Some(old) = self.steered.insert(key, slot) {
+            self.leave_slot(old);
         }
         Ok(true)
     }
@@ -330,7 +334,7 @@ impl Bpf {
     fn unsteer_key(&mut self, key: SteerKey) -> Result<(), BpfError> {
         removed(self.maps.steering.remove(&key), "steering")?;
         if let Some(slot) = self.steered.remove(&key) {
-            self.free_slot(slot);
+            self.leave_slot(slot);
         }
         Ok(())
     }
@@ -358,8 +362,7 @@ impl Bpf {
             return Ok(*slot);
         }
         // Slots in the table but not ours hold sockets of a predecessor that may still be serving.
-        let used: BTreeSet<u32> =
-            self.slots.values().chain(self.steered.values()).copied().collect();
+        let used: BTreeSet<u32> = self.slots.values().chain(self.uses.keys()).copied().collect();
         let slot = (0..MAX_SOCKETS)
             .find(|slot| !used.contains(slot))
             .ok_or(BpfError::Full { map: "sockets", limit: MAX_SOCKETS })?;
@@ -371,11 +374,14 @@ impl Bpf {
         Ok(slot)
     }
 
-    /// Takes a socket out of the map once no entry names it.
-    fn free_slot(&mut self, slot: u32) {
-        if self.steered.values().any(|used| *used == slot) {
+    /// One entry less names the slot; its socket leaves the map with the last.
+    fn leave_slot(&mut self, slot: u32) {
+        let uses = self.uses.entry(slot).or_default();
+        *uses = uses.saturating_sub(1);
+        if *uses > 0 {
             return;
         }
+        self.uses.remove(&slot);
         self.slots.retain(|_, used| *used != slot);
         if let Err(e) = self.maps.sockets.clear_index(&slot) {
             // A closed socket has left the map by itself.
@@ -436,23 +442,24 @@ impl Bpf {
     /// Local routes must be gone before, else the kernel starts to answer ARP for them. Goes on
     /// after a failure and returns the first.
     pub fn release(self) -> Result<(), BpfError> {
-        let mut first = self.hooks.detach_steer();
+        let mut results = vec![self.hooks.detach_steer()];
         match self.hooks.lans() {
-            Ok(lans) => {
-                for ifindex in lans {
-                    first = first.and(self.hooks.detach_lan(ifindex));
-                }
-            }
-            Err(e) => first = first.and(Err(e)),
+            Ok(lans) => results.extend(lans.into_iter().map(|lan| self.hooks.detach_lan(lan))),
+            Err(e) => results.push(Err(e)),
         }
         let maps = self.root.join("maps");
-        for name in MAP_NAMES {
-            first = first.and(remove(std::fs::remove_file(maps.join(name)), &maps.join(name)));
+        for pin in MAP_NAMES.map(|name| maps.join(name)) {
+            results.push(remove(std::fs::remove_file(&pin), &pin));
         }
-        for dir in [maps, self.root.join("links"), self.root] {
-            first = first.and(remove(std::fs::remove_dir(&dir), &dir));
+        for dir in [maps, self.root.join("links")] {
+            results.push(remove(std::fs::remove_dir(&dir), &dir));
         }
-        first
+        match std::fs::remove_dir(&self.root) {
+            // A mount point, or a directory that others use too: not ours to remove.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EBUSY | libc::ENOTEMPTY)) => {}
+            result => results.push(remove(result, &self.root)),
+        }
+        results.into_iter().collect()
     }
 }
 
