@@ -87,9 +87,8 @@ impl fmt::Display for BpfError {
             ),
             Self::NotPermitted { operation } => write!(
                 f,
-                "{operation}: not permitted: the agent needs CAP_BPF and CAP_NET_ADMIN \
-                 (CAP_SYS_ADMIN where kernel.unprivileged_bpf_disabled or the distribution asks \
-                 for it), or use --no-bpf"
+                "{operation}: not permitted: the agent needs CAP_BPF and CAP_NET_ADMIN, and write \
+                 access to the BPF root; or use --no-bpf"
             ),
             Self::NotSupported { operation, source } => write!(
                 f,
