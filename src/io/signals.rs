@@ -1,4 +1,5 @@
 //! The driver that ends the program in order when it is told to (SIGTERM, SIGINT).
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::time::Duration;
@@ -13,12 +14,11 @@ use crate::kernel::{Mailer, Outbox, Server, ServerId, Time};
 /// default of 90 s, above the time in which the proxy lets requests finish.
 const RELEASE_LIMIT: Duration = Duration::from_secs(12);
 
-/// Waits for a signal, asks the servers to release what they hold, then the hooks, then stops the loop.
+/// Waits for a signal, asks the servers to release what they hold, stage by stage, then stops the loop.
 pub struct SignalDriver {
     mailer: Mailer<Message>,
     signals: Option<OwnedFd>,
-    first: Vec<ServerId>,
-    then: Vec<ServerId>,
+    stages: VecDeque<Vec<ServerId>>,
     waiting: Vec<ServerId>,
     stopping: bool,
     give_up: Option<Time>,
@@ -27,18 +27,17 @@ pub struct SignalDriver {
 // === impl SignalDriver ===
 
 impl SignalDriver {
-    /// Asks `first` to release, and when they have, `then`. `signals` comes from [`block`].
+    /// Asks the servers of one stage after the other to release what they hold; a stage begins when the
+    /// one before has answered. `signals` comes from [`block`].
     pub fn new(
         mailer: Mailer<Message>,
         signals: Option<OwnedFd>,
-        first: &[ServerId],
-        then: &[ServerId],
+        stages: impl IntoIterator<Item = Vec<ServerId>>,
     ) -> Self {
         Self {
             mailer,
             signals,
-            first: first.to_vec(),
-            then: then.to_vec(),
+            stages: stages.into_iter().collect(),
             waiting: Vec::new(),
             stopping: false,
             give_up: None,
@@ -101,7 +100,7 @@ impl Server<Message> for SignalDriver {
             log::warn!("not all was released in time");
         }
         self.waiting.clear();
-        // The second group gets a moment of its own; it must not be left out.
+        // The next stage gets a moment of its own; it must not be left out.
         self.give_up = Some(now + RELEASE_LIMIT);
         self.advance(out);
     }
