@@ -48,14 +48,11 @@ impl SignalDriver {
         if !self.waiting.is_empty() {
             return;
         }
-        self.waiting =
-            std::mem::take(if self.first.is_empty() { &mut self.then } else { &mut self.first });
-        for server in &self.waiting {
+        let Some(stage) = self.stages.pop_front() else { return stop() };
+        for server in &stage {
             out.send(*server, Message::Shutdown);
         }
-        if self.waiting.is_empty() {
-            stop();
-        }
+        self.waiting = stage;
     }
 }
 
