@@ -127,7 +127,7 @@ fn a_thousand_routes_need_little_memory() {
         ));
     }
     let (http, https) = free_ports();
-    let config = format!("hostNetwork:\n  httpPort: {http}\n  httpsPort: {https}\n");
+    let config = format!("ingress:\n  http-port: {http}\n  https-port: {https}\n");
     let agent = Agent::start("routes", &manifests, &config);
     agent
         .wait_until("the last route", || answers(http, &format!("host{}.example.com", ROUTES - 1)));

@@ -6,7 +6,7 @@ binary=$(find /pilus/target -path '*/release/pilus' -type f -perm -u+x | grep -v
 install -m 0755 "$binary" /usr/local/bin/pilus
 install -d /etc/pilus/manifests
 install -m 0644 /pilus/manifests/examples/lb-ippool-l2policy.yaml /etc/pilus/manifests/
-[ -e /etc/pilus/pilus.yaml ] || printf 'interfaces: [eth1]\nnamePrefix: cilium\ningress:\n  defaultMode: shared\n' >/etc/pilus/pilus.yaml
+[ -e /etc/pilus/pilus.yaml ] || printf 'interfaces: [eth1]\nname-prefix: cilium\ningress:\n  mode: shared\n' >/etc/pilus/pilus.yaml
 install -m 0644 /pilus/manifests/systemd/pilus.service /etc/systemd/system/pilus.service
 systemctl daemon-reload
 systemctl enable --now pilus

@@ -40,6 +40,8 @@ pub struct Config {
     pub ingress_mode: IngressMode,
     /// Whether an Ingress without a class is ours even if no IngressClass is marked default.
     pub ingress_default_class: bool,
+    /// In `--no-bpf` mode: the node's port for what has virtual port 80, and for 443.
+    pub host_ports: (u16, u16),
     /// Whether TLS hosts redirect plain HTTP (ING-11); default true.
     pub enforce_https: bool,
     /// The certificate for TLS entries without a secretName (ING-10).
@@ -70,6 +72,7 @@ impl Default for Config {
             no_bpf: false,
             ingress_mode: IngressMode::Dedicated,
             ingress_default_class: false,
+            host_ports: (80, 443),
             enforce_https: true,
             default_tls_secret: None,
             xff_trusted_hops: 0,
