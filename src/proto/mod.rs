@@ -1,2 +1,3 @@
 //! proto
+pub mod object;
 pub mod value;

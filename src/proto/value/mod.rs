@@ -95,6 +95,13 @@ impl Value {
         self.member(key).map(|member| &member.value)
     }
 
+    /// Like [`Value::get`], to be changed.
+    pub fn get_mut(&mut self, key: &str) -> Option<&mut Self> {
+        let Data::Map(members) = &mut self.data else { return None };
+        let member = members.iter_mut().find(|member| &*member.key == key)?;
+        (member.value.data != Data::Null).then_some(&mut member.value)
+    }
+
     /// Like [`Value::get`], with the key's place.
     pub fn member(&self, key: &str) -> Option<&Member> {
         self.members()
@@ -121,6 +128,14 @@ impl Value {
         match &self.data {
             Data::List(items) => items,
             _ => &[],
+        }
+    }
+
+    /// Like [`Value::items`], to be changed.
+    pub fn items_mut(&mut self) -> &mut [Self] {
+        match &mut self.data {
+            Data::List(items) => items,
+            _ => &mut [],
         }
     }
 
