@@ -37,3 +37,33 @@ fn every_example_loads_without_an_error() {
         }
     }
 }
+
+/// A manifest and the problems it must give, each as `pilus check` prints it without the file's name.
+struct Row {
+    name: &'static str,
+    text: &'static str,
+    problems: &'static [&'static str],
+}
+
+fn problems_of(text: &str) -> Vec<String> {
+    let (_, problems) = check(&[(PathBuf::from("f"), Ok(text.as_bytes().to_vec()))]);
+    problems.iter().map(|problem| problem.to_string().replacen("f:", "", 1)).collect()
+}
+
+#[path = "fixtures/faults.rs"]
+mod faults;
+
+#[test]
+fn every_fault_is_named_with_its_place() {
+    let mut wrong = String::new();
+    for row in faults::ROWS {
+        let found = problems_of(row.text);
+        if found != row.problems {
+            wrong.push_str(&format!(
+                "\n{}:\n  found  {found:#?}\n  wanted {:#?}\n",
+                row.name, row.problems
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}

@@ -2,6 +2,10 @@
 use std::path::PathBuf;
 use std::rc::Rc;
 
+/// The longest manifest file that is read. 10,000 Ingresses take 5 MB; what is longer is no manifest, and
+/// would hold up everything else while it is parsed.
+pub const MAX_FILE_BYTES: usize = 16 << 20;
+
 /// What is known of one file after a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileState {

@@ -93,7 +93,8 @@ pub(super) fn secret(meta: Meta, value: &mut Value, faults: &mut Faults) -> Secr
     let kind = text(value, "type").unwrap_or("Opaque").to_owned();
     if kind == "kubernetes.io/tls" {
         for key in ["tls.crt", "tls.key"] {
-            if !data.contains_key(key) {
+            let is_there = |field| value.path(&[field, key]).is_some();
+            if !is_there("data") && !is_there("stringData") {
                 let message = "required with type kubernetes.io/tls, and missing";
                 faults.error(
                     super::service::mark_of(value, "data"),

@@ -151,6 +151,8 @@ enum Known {
     Refused(String),
     /// Read, but in another version.
     WrongVersion(String),
+    /// There is no such kind, but this one.
+    Misspelt(&'static str),
     Other,
 }
 
@@ -192,22 +194,22 @@ fn classify_other(version: &str, kind: &str) -> Known {
     if (version, kind) == ("coordination.k8s.io/v1", "Lease") {
         return Known::Refused("Leases are made by the agents; one in a file has no effect".into());
     }
+    let read = Kind::ALL.map(Kind::as_str);
+    let hint = did_you_mean(kind, read.into_iter().filter(|known| *known != "Lease"));
+    if let Some(hint) = hint
+        && matches!(group, "" | "networking.k8s.io" | "discovery.k8s.io" | "cilium.io")
+    {
+        return Known::Misspelt(hint);
+    }
     let matters = matches!(group, "cilium.io" | "gateway.networking.k8s.io")
         || group.starts_with("gateway.networking.x-k8s.io")
         || kind == "NetworkPolicy";
-    let read = Kind::ALL.map(Kind::as_str);
-    let hint = did_you_mean(kind, read.into_iter().filter(|known| *known != "Lease"));
-    if matters || (hint.is_some() && !OTHER_KINDS.contains(&kind)) {
-        let hint = hint.map_or_else(String::new, |hint| format!(" (did you mean `{hint}`?)"));
-        return Known::Refused(format!(
-            "kind {kind} is not supported by this version and has no effect{hint}"
-        ));
+    if matters {
+        let message = format!("kind {kind} is not supported by this version and has no effect");
+        return Known::Refused(message);
     }
     Known::Other
 }
-
-/// Kubernetes' own kinds whose names are near to one that is read: they are not typing errors.
-const OTHER_KINDS: [&str; 4] = ["PodTemplate", "Event", "ServiceCIDR", "Secrets"];
 
 fn decode_object(mut value: Value, context: Context<'_>) -> Decoded {
     let mut faults = Faults::new(context.file);
@@ -249,6 +251,12 @@ fn decode_object(mut value: Value, context: Context<'_>) -> Decoded {
                 problems: faults.finish(None),
                 outcome: Outcome::Skipped(kind),
             }
+        }
+        Known::Misspelt(hint) => {
+            let at = value.member("kind").map_or(mark, |member| member.mark);
+            let message = format!("{shown_name}: no such kind `{kind}` (did you mean `{hint}`?)");
+            faults.error(at, "kind", message);
+            broken(None, mark, faults, context)
         }
         Known::Other => Decoded {
             position: faults::position(context.file, mark),

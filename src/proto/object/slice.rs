@@ -95,7 +95,8 @@ fn slice_ports(value: &Value, prefix: &str, faults: &mut Faults) -> Vec<SlicePor
             Some(number) => {
                 ports.push(SlicePort { name: name.into(), port: number, protocol: protocol(port) });
             }
-            None if port.get("port").is_none() => {
+            // In an Endpoints the schema asks for it.
+            None if port.get("port").is_none() && prefix.is_empty() => {
                 let message =
                     "a port without a number stands for all ports: not supported yet, ignored";
                 faults.warn(port.mark, format!("{prefix}ports[{at}].port"), message);

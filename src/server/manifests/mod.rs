@@ -20,7 +20,7 @@ use crate::api::status::Statuses;
 use crate::api::{Message, wiring};
 use crate::kernel::{Outbox, Server, ServerId, Time};
 use crate::proto::object::{Life, Object};
-pub use read::{MAX_FILE_BYTES, fuzz_manifest};
+pub use read::fuzz_manifest;
 
 /// What one file held when it was last read.
 #[derive(Debug, Default)]
@@ -166,13 +166,16 @@ impl Manifests {
             }
         }
         if file.has_unknown {
-            for mut entry in before.into_values().filter(|entry| entry.object.is_some()) {
+            let leftovers = before.into_values().filter(|entry| entry.object.is_some());
+            let entries_before = file.entries.len();
+            for mut entry in leftovers {
                 entry.is_stale = true;
                 entry.is_leftover = true;
                 entry.problems.clear();
                 file.entries.push(entry);
             }
-            for problem in &mut file.problems {
+            let has_leftovers = file.entries.len() > entries_before;
+            for problem in file.problems.iter_mut().filter(|_| has_leftovers) {
                 if problem.severity == Severity::Error {
                     problem
                         .message
@@ -192,16 +195,15 @@ impl Manifests {
     /// All problems, sorted by place.
     fn problems(&self, mut problems: Vec<Problem>) -> Vec<Problem> {
         for (path, reason) in &self.missing {
-            let message = format!(
-                "cannot read the directory: {reason}; its objects stay as they were until it is back"
-            );
+            let message =
+                format!("cannot be read: {reason}; its objects stay as they were until it is back");
             problems.push(file_problem(path, message));
         }
         for (path, file) in &self.files {
             if let Some(reason) = &file.unreadable {
                 let kept =
                     if file.entries.is_empty() { "" } else { "; its objects stay as they were" };
-                problems.push(file_problem(path, format!("cannot read the file: {reason}{kept}")));
+                problems.push(file_problem(path, format!("cannot be read: {reason}{kept}")));
             }
             problems.extend(file.problems.iter().cloned());
             for entry in &file.entries {

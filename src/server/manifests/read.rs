@@ -3,16 +3,13 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use super::{Entry, File};
+use crate::api::file::MAX_FILE_BYTES;
 use crate::api::meta::{ObjectKey, Position, Str};
 use crate::api::problem::{Problem, Severity};
 use crate::proto::object::{Context, Decoded, Life, Outcome, decode};
 use crate::proto::value::{
     Mark, SyntaxError, Value, parse_json_stream, parse_yaml, split_documents,
 };
-
-/// The longest file that is read. 10,000 Ingresses take 5 MB; what is longer is no manifest, and would
-/// hold up everything else while it is parsed.
-pub const MAX_FILE_BYTES: usize = 16 << 20;
 
 struct Reader<'r> {
     name: &'r Str,
