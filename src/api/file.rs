@@ -2,6 +2,10 @@
 use std::path::PathBuf;
 use std::rc::Rc;
 
+/// The longest manifest file that is read. 10,000 Ingresses take 5 MB; what is longer is no manifest, and
+/// would hold up everything else while it is parsed.
+pub const MAX_FILE_BYTES: usize = 16 << 20;
+
 /// What is known of one file after a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileState {
@@ -23,6 +27,8 @@ pub struct Files {
     pub missing_directories: Vec<(PathBuf, String)>,
     /// Whether this is the complete first reading (sent once, and after a restart of the receiver).
     pub complete: bool,
+    /// When they were read, in seconds since 1970: the creationTimestamp of objects not seen before.
+    pub read_at: u64,
 }
 
 /// A small named blob in the state directory.

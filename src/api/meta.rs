@@ -103,9 +103,9 @@ pub struct Meta {
     pub labels: Labels,
     /// Annotations.
     pub annotations: Labels,
-    /// Changes with every change of the object: a hash of its text in static mode.
+    /// In static mode made of kind, namespace and name, so that it is the same on every node.
     pub uid: Str,
-    /// metadata.generation.
+    /// metadata.generation; in static mode counts the changes of all but metadata and status.
     pub generation: u64,
     /// metadata.creationTimestamp, seconds since 1970; in static mode when the object was first read.
     pub created: u64,

@@ -5,5 +5,7 @@ pub mod event_loop;
 pub mod hooks;
 pub mod interfaces;
 pub mod netlink;
+pub mod files;
+pub mod inotify;
 pub mod reactor;
 pub mod signals;

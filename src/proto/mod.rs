@@ -1,3 +1,5 @@
 //! proto
 pub mod fuzz;
 pub mod http1;
+pub mod object;
+pub mod value;

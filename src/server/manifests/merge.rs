@@ -1,0 +1,147 @@
+//! The entries of all files → one snapshot.
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use super::{Entry, File};
+use crate::api::meta::{NamespacedName, ObjectKey};
+use crate::api::object::{
+    ConfigMap, EndpointSlice, Ingress, IngressClass, L2Policy, Namespace, Node, Pod, Pool, Secret,
+    Service,
+};
+use crate::api::objects::{HasMeta, Objects, Table};
+use crate::api::problem::{Problem, Severity};
+use crate::proto::object::Object;
+
+/// The result of a merge.
+pub(super) struct Merged {
+    pub(super) objects: Objects,
+    /// Whether any table differs from the one before.
+    pub(super) changed: bool,
+    /// Second definitions of the same object.
+    pub(super) problems: Vec<Problem>,
+    /// All objects, broken ones included.
+    pub(super) keys: BTreeSet<ObjectKey>,
+}
+
+/// Tables under construction.
+#[derive(Default)]
+struct Tables {
+    namespaces: Map<Namespace>,
+    nodes: Map<Node>,
+    pods: Map<Pod>,
+    services: Map<Service>,
+    endpoint_slices: Map<EndpointSlice>,
+    secrets: Map<Secret>,
+    config_maps: Map<ConfigMap>,
+    ingresses: Map<Ingress>,
+    ingress_classes: Map<IngressClass>,
+    pools: Map<Pool>,
+    l2_policies: Map<L2Policy>,
+}
+
+type Map<T> = BTreeMap<NamespacedName, Rc<T>>;
+
+/// Puts the entries together, in the order of paths and of the text in each; the first definition of an
+/// object wins.
+pub(super) fn merge(files: &BTreeMap<PathBuf, File>, old: &Objects) -> Merged {
+    let mut first: BTreeMap<&ObjectKey, &Entry> = BTreeMap::new();
+    let mut problems = Vec::new();
+    let mut tables = Tables::default();
+    let mut skipped: BTreeMap<String, u32> = BTreeMap::new();
+    let entries = || files.values().flat_map(|file| &file.entries);
+    let leftovers = entries().filter(|entry| entry.is_leftover);
+    for entry in entries().filter(|entry| !entry.is_leftover).chain(leftovers) {
+        if let Some(winner) = first.get(&entry.key) {
+            if !entry.is_leftover {
+                problems.push(second_definition(entry, winner));
+            }
+            continue;
+        }
+        first.insert(&entry.key, entry);
+        if let Some(object) = &entry.object {
+            tables.insert(object);
+        }
+    }
+    for (kind, count) in files.values().flat_map(|file| &file.skipped) {
+        *skipped.entry(kind.clone()).or_default() += count;
+    }
+    let keys = first.into_keys().cloned().collect();
+    let (objects, changed) = tables.finish(old, skipped);
+    Merged { objects, changed, problems, keys }
+}
+
+fn second_definition(entry: &Entry, winner: &Entry) -> Problem {
+    Problem {
+        position: Some(entry.position.clone()),
+        object: Some(entry.key.clone()),
+        field: String::new(),
+        message: format!(
+            "defined already at {}; this definition is not in effect",
+            winner.position
+        ),
+        severity: Severity::Error,
+    }
+}
+
+fn insert<T: HasMeta>(table: &mut Map<T>, object: &Rc<T>) {
+    table.insert(object.meta().name.clone(), Rc::clone(object));
+}
+
+/// The old table if it holds the same objects, else the new one; and whether that is a change.
+fn share<T>(new: Map<T>, old: &Table<T>, changed: &mut bool) -> Table<T> {
+    let is_same = new.len() == old.len()
+        && new
+            .iter()
+            .zip(old.iter())
+            .all(|((new_name, new), (old_name, old))| new_name == old_name && Rc::ptr_eq(new, old));
+    if is_same {
+        return Rc::clone(old);
+    }
+    *changed = true;
+    Rc::new(new)
+}
+
+// === impl Tables ===
+
+impl Tables {
+    fn insert(&mut self, object: &Object) {
+        match object {
+            Object::Namespace(object) => insert(&mut self.namespaces, object),
+            Object::Node(object) => insert(&mut self.nodes, object),
+            Object::Pod(object) => insert(&mut self.pods, object),
+            Object::Service(object) => insert(&mut self.services, object),
+            Object::EndpointSlices(slices) => {
+                slices.iter().for_each(|slice| insert(&mut self.endpoint_slices, slice));
+            }
+            Object::Secret(object) => insert(&mut self.secrets, object),
+            Object::ConfigMap(object) => insert(&mut self.config_maps, object),
+            Object::Ingress(object) => insert(&mut self.ingresses, object),
+            Object::IngressClass(object) => insert(&mut self.ingress_classes, object),
+            Object::Pool(object) => insert(&mut self.pools, object),
+            Object::L2Policy(object) => insert(&mut self.l2_policies, object),
+        }
+    }
+
+    fn finish(self, old: &Objects, skipped: BTreeMap<String, u32>) -> (Objects, bool) {
+        let mut changed = false;
+        let same_skipped = *old.skipped == skipped;
+        let objects = Objects {
+            generation: old.generation,
+            namespaces: share(self.namespaces, &old.namespaces, &mut changed),
+            nodes: share(self.nodes, &old.nodes, &mut changed),
+            pods: share(self.pods, &old.pods, &mut changed),
+            services: share(self.services, &old.services, &mut changed),
+            endpoint_slices: share(self.endpoint_slices, &old.endpoint_slices, &mut changed),
+            secrets: share(self.secrets, &old.secrets, &mut changed),
+            config_maps: share(self.config_maps, &old.config_maps, &mut changed),
+            ingresses: share(self.ingresses, &old.ingresses, &mut changed),
+            ingress_classes: share(self.ingress_classes, &old.ingress_classes, &mut changed),
+            pools: share(self.pools, &old.pools, &mut changed),
+            l2_policies: share(self.l2_policies, &old.l2_policies, &mut changed),
+            leases: Rc::clone(&old.leases),
+            skipped: if same_skipped { Rc::clone(&old.skipped) } else { Rc::new(skipped) },
+        };
+        (objects, changed || !same_skipped)
+    }
+}
