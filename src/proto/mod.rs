@@ -1,1 +1,2 @@
-//! proto
+//! Sans-IO codecs: bytes in, values out, and back.
+pub mod x509;

@@ -1,1 +1,5 @@
-//! server
+//! The servers, one folder each. A server never imports another one.
+pub mod datapath;
+pub mod endpoint;
+pub mod route;
+pub mod store;
