@@ -161,7 +161,11 @@ fn time((tag, text): (u8, &[u8])) -> Result<u64, Error> {
 
 fn number(digits: &[u8]) -> Result<i64, Error> {
     digits.iter().try_fold(0, |sum, digit| {
-        if digit.is_ascii_digit() { Ok(sum * 10 + i64::from(digit - b'0')) } else { Err(Error::Time) }
+        if digit.is_ascii_digit() {
+            Ok(sum * 10 + i64::from(digit - b'0'))
+        } else {
+            Err(Error::Time)
+        }
     })
 }
 

@@ -111,7 +111,8 @@ impl DatapathServer {
             }
         }
         if !self.listeners.as_ref().is_some_and(|old| is_same(old, &table)) {
-            table.generation = self.listeners.as_ref().map_or(Generation(1), |l| l.generation.next());
+            table.generation =
+                self.listeners.as_ref().map_or(Generation(1), |l| l.generation.next());
             let table = Rc::new(table);
             self.listeners = Some(Rc::clone(&table));
             out.send(wiring::PROXY, Message::Listeners(table));

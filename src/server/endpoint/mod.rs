@@ -254,7 +254,8 @@ fn problems(objects: &Objects) -> Vec<Problem> {
     };
     for service in objects.services.values() {
         if service.kind == ServiceType::ExternalName {
-            let message = "a Service of type ExternalName has no endpoints here: an Ingress cannot use it";
+            let message =
+                "a Service of type ExternalName has no endpoints here: an Ingress cannot use it";
             warn(Kind::Service, &service.meta, "spec.type", message.to_owned());
         }
     }

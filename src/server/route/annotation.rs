@@ -36,8 +36,7 @@ const KNOWN: [&str; 10] = [
     FORCE_HTTPS,
     TIMEOUT,
 ];
-const ALIASED: [&str; 5] =
-    [MODE, SERVICE_TYPE, INSECURE_NODE_PORT, SECURE_NODE_PORT, PASSTHROUGH];
+const ALIASED: [&str; 5] = [MODE, SERVICE_TYPE, INSECURE_NODE_PORT, SECURE_NODE_PORT, PASSTHROUGH];
 
 /// What the annotations of one Ingress say, defaults filled in.
 #[derive(Debug, Clone, PartialEq)]
@@ -220,8 +219,7 @@ impl<'a> Reader<'a> {
         for name in [INSECURE_NODE_PORT, SECURE_NODE_PORT] {
             useless(name, "node ports are not served");
         }
-        if settings.mode == IngressMode::Dedicated
-            && settings.service_type == ServiceType::NodePort
+        if settings.mode == IngressMode::Dedicated && settings.service_type == ServiceType::NodePort
         {
             useless(
                 SERVICE_TYPE,

@@ -45,7 +45,11 @@ pub(super) struct Certificates {
 
 impl Certificates {
     /// The certificate of the Secret `name`, or a clause that says why there is none.
-    pub(super) fn load(&mut self, objects: &Objects, name: &NamespacedName) -> Result<Loaded, Rc<str>> {
+    pub(super) fn load(
+        &mut self,
+        objects: &Objects,
+        name: &NamespacedName,
+    ) -> Result<Loaded, Rc<str>> {
         let Some(secret) = objects.secrets.get(name) else {
             let same = |key: &&NamespacedName| key.namespace == name.namespace;
             let candidates = objects.secrets.keys().filter(same).map(|key| &*key.name);
@@ -75,9 +79,7 @@ fn parse(secret: &Secret) -> Result<Loaded, String> {
     let name = &secret.meta.name;
     let entry = |key: &str| {
         let value = secret.data.get(key).filter(|value| !value.is_empty());
-        value.ok_or_else(|| {
-            format!("Secret {name} (type {}) has no entry {key}", secret.kind)
-        })
+        value.ok_or_else(|| format!("Secret {name} (type {}) has no entry {key}", secret.kind))
     };
     let (chain, key) = (entry(CHAIN)?, entry(KEY)?);
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain)
@@ -91,13 +93,18 @@ fn parse(secret: &Secret) -> Result<Loaded, String> {
     }
     let key = PrivateKeyDer::from_pem_slice(key)
         .map_err(|error| format!("{KEY} of Secret {name} is not a private key in PEM: {error}"))?;
-    let key = any_supported_type(&key)
-        .map_err(|_| format!("{KEY} of Secret {name} is of no supported kind (RSA, ECDSA P-256 or P-384, Ed25519)"))?;
+    let key = any_supported_type(&key).map_err(|_| {
+        format!(
+            "{KEY} of Secret {name} is of no supported kind (RSA, ECDSA P-256 or P-384, Ed25519)"
+        )
+    })?;
     let key = CertifiedKey::new(chain, key);
     match key.keys_match() {
         Ok(()) => {}
         Err(Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
-            return Err(format!("{KEY} of Secret {name} does not belong to the first certificate in {CHAIN}"));
+            return Err(format!(
+                "{KEY} of Secret {name} does not belong to the first certificate in {CHAIN}"
+            ));
         }
         Err(error) => return Err(format!("{CHAIN} of Secret {name} cannot be used: {error}")),
     }

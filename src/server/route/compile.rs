@@ -9,9 +9,7 @@ use super::class::Classes;
 use super::report::Report;
 use super::service;
 use super::suggest::closest;
-use super::table::{
-    ANY_HOST, Matcher, Regexes, Rule, Rules, ServiceTable, TlsClaim, TlsClaimKind,
-};
+use super::table::{ANY_HOST, Matcher, Regexes, Rule, Rules, ServiceTable, TlsClaim, TlsClaimKind};
 use crate::api::address::Port;
 use crate::api::config::{Config, IngressMode};
 use crate::api::endpoint::ServicePort;
@@ -201,7 +199,8 @@ impl Compiler<'_> {
             let host = rule.host.as_deref().unwrap_or(ANY_HOST);
             for (j, path) in rule.paths.iter().enumerate() {
                 let field = format!("spec.rules[{i}].http.paths[{j}]");
-                let Some(matcher) = self.matcher(ingress, path.path_type, &path.path, &field) else {
+                let Some(matcher) = self.matcher(ingress, path.path_type, &path.path, &field)
+                else {
                     continue;
                 };
                 let action = self.backend(ingress, &path.backend, &format!("{field}.backend"));
@@ -224,10 +223,16 @@ impl Compiler<'_> {
             PathType::ImplementationSpecific => {
                 if **path == *"/" {
                     let message = "an ImplementationSpecific path is a regular expression for the whole path: this one matches only \"/\" itself; for everything below it use pathType: Prefix";
-                    self.report.ingress_warning(ingress, format!("{field}.path"), message.to_owned());
+                    self.report.ingress_warning(
+                        ingress,
+                        format!("{field}.path"),
+                        message.to_owned(),
+                    );
                 }
                 if let Err(error) = self.regex(path) {
-                    let message = format!("{path:?} is not a regular expression: {error}; the path is left out");
+                    let message = format!(
+                        "{path:?} is not a regular expression: {error}; the path is left out"
+                    );
                     self.report.ingress_error(ingress, format!("{field}.path"), message);
                     return None;
                 }
@@ -254,7 +259,8 @@ impl Compiler<'_> {
         let (name, port) = match backend {
             IngressBackend::Service(name, port) => (name, port),
             IngressBackend::Resource(text) => {
-                let message = format!("resource backends ({text}) are not supported; requests get 500");
+                let message =
+                    format!("resource backends ({text}) are not supported; requests get 500");
                 self.report.ingress_error(ingress, format!("{field}.resource"), message.clone());
                 return Action::Refuse(500, message);
             }
@@ -338,7 +344,9 @@ impl Compiler<'_> {
                 entries.entry(Str::clone(host)).or_insert_with(|| Rc::clone(&entry));
             }
         }
-        if !entries.is_empty() && let Some(name) = &self.config.default_tls_secret {
+        if !entries.is_empty()
+            && let Some(name) = &self.config.default_tls_secret
+        {
             let default = self.load(name).ok();
             if let Some(table) = self.tables.get_mut(service) {
                 table.default_certificate = default.map(|loaded| loaded.certificate);
@@ -377,7 +385,9 @@ impl Compiler<'_> {
                 name: Str::clone(name),
             }),
             (None, Some(default)) => Ok(default.clone()),
-            (None, None) => Err(Rc::from("there is no secretName, and no default certificate is configured")),
+            (None, None) => {
+                Err(Rc::from("there is no secretName, and no default certificate is configured"))
+            }
         };
         let loaded = name.and_then(|name| self.load(&name));
         if let Err(why) = &loaded {
@@ -395,7 +405,10 @@ impl Compiler<'_> {
             self.report.push(Kind::Secret, &secret.meta, field, message, Severity::Warning);
         };
         if loaded.wrong_type {
-            let message = format!("it is used as a TLS certificate, and its type is {} instead of kubernetes.io/tls", secret.kind);
+            let message = format!(
+                "it is used as a TLS certificate, and its type is {} instead of kubernetes.io/tls",
+                secret.kind
+            );
             warn("type", message);
         }
         match &loaded.info {
@@ -403,10 +416,18 @@ impl Compiler<'_> {
             Ok(info) => {
                 if info.not_after < self.unix {
                     let days = (self.unix - info.not_after) / 86_400;
-                    warn("data", format!("the certificate in tls.crt expired {days} days ago; clients refuse it"));
+                    warn(
+                        "data",
+                        format!(
+                            "the certificate in tls.crt expired {days} days ago; clients refuse it"
+                        ),
+                    );
                 }
                 if info.not_before > self.unix {
-                    warn("data", "the certificate in tls.crt is not valid yet; clients refuse it".to_owned());
+                    warn(
+                        "data",
+                        "the certificate in tls.crt is not valid yet; clients refuse it".to_owned(),
+                    );
                 }
                 let times = [info.not_before, info.not_after + 1];
                 let next = times.into_iter().filter(|&time| time > self.unix).min();

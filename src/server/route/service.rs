@@ -11,8 +11,7 @@ use crate::api::class::SERVICE_PROXY_NAME_LABEL;
 use crate::api::config::IngressMode;
 use crate::api::meta::{Labels, Meta, NamespacedName, Origin};
 use crate::api::object::{
-    ExternalTrafficPolicy, Ingress, PortProtocol, Service, ServicePortSpec, ServiceType,
-    TargetPort,
+    ExternalTrafficPolicy, Ingress, PortProtocol, Service, ServicePortSpec, ServiceType, TargetPort,
 };
 
 const SHARED_NAMESPACE: &str = "kube-system";
@@ -126,17 +125,15 @@ fn json(service: &Service, owner: Option<&Ingress>) -> String {
         ExternalTrafficPolicy::Cluster => "Cluster",
         ExternalTrafficPolicy::Local => "Local",
     };
-    put(format!(r#"}},"spec":{{"allocateLoadBalancerNodePorts":false,"externalTrafficPolicy":"{policy}","#));
+    put(format!(
+        r#"}},"spec":{{"allocateLoadBalancerNodePorts":false,"externalTrafficPolicy":"{policy}","#
+    ));
     if let Some(class) = &service.load_balancer_class {
         put(format!(r#""loadBalancerClass":{},"#, quoted(class)));
     }
     let ports: Vec<String> = service.ports.iter().map(port_json).collect();
-    let kind =
-        if service.kind == ServiceType::NodePort { "NodePort" } else { "LoadBalancer" };
-    put(format!(
-        r#""ports":[{}],"sessionAffinity":"None","type":"{kind}"}}}}"#,
-        ports.join(",")
-    ));
+    let kind = if service.kind == ServiceType::NodePort { "NodePort" } else { "LoadBalancer" };
+    put(format!(r#""ports":[{}],"sessionAffinity":"None","type":"{kind}"}}}}"#, ports.join(",")));
     text
 }
 

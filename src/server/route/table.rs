@@ -245,7 +245,9 @@ fn warn_of_duplicates(rules: &Rules, report: &mut Report) {
 fn warn_of_one_duplicate(host: &str, matcher: &Matcher, rules: &[Rule], report: &mut Report) {
     let what = match matcher {
         Matcher::Exact(path) => format!("host {host:?} and path {path:?} (Exact)"),
-        Matcher::Prefix(path) if path.is_empty() => format!("host {host:?} and path \"/\" (Prefix)"),
+        Matcher::Prefix(path) if path.is_empty() => {
+            format!("host {host:?} and path \"/\" (Prefix)")
+        }
         Matcher::Prefix(path) => format!("host {host:?} and path {path:?} (Prefix)"),
         Matcher::Regex(path) => {
             format!("host {host:?} and path {path:?} (ImplementationSpecific)")
@@ -268,8 +270,12 @@ fn warn_of_one_duplicate(host: &str, matcher: &Matcher, rules: &[Rule], report: 
         };
         let effect = match (mixed, rank(&rule.action) == top) {
             (false, _) => "requests are spread evenly over all of them",
-            (true, true) => "this one is in effect, because the other cannot be served or is less strict",
-            (true, false) => "the other is in effect, because this one cannot be served or is less strict",
+            (true, true) => {
+                "this one is in effect, because the other cannot be served or is less strict"
+            }
+            (true, false) => {
+                "the other is in effect, because this one cannot be served or is less strict"
+            }
         };
         let message = format!("{what} is also in {place}{more}: {effect}");
         report.ingress_warning(&rule.ingress, rule.field.to_string(), message);

@@ -45,11 +45,7 @@ impl Views {
     }
 
     pub(super) fn view(&self, objects: Rc<Objects>) -> View {
-        View {
-            objects,
-            statuses: Rc::clone(&self.statuses),
-            problems: Rc::clone(&self.problems),
-        }
+        View { objects, statuses: Rc::clone(&self.statuses), problems: Rc::clone(&self.problems) }
     }
 
     fn problems(
