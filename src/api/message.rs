@@ -27,9 +27,9 @@ pub enum Message {
     Statuses(Rc<Statuses>),
     /// store → admin. Whole state.
     View(Rc<View>),
-    /// ipam → announce, datapath, store: who has which address. Whole state.
+    /// ipam → announce, datapath, route: who has which address. Whole state.
     Assignments(Rc<Assignments>),
-    /// endpoint → proxy, announce, route: the backends. Whole state.
+    /// endpoint → proxy, announce: the backends. Whole state.
     Endpoints(Rc<Endpoints>),
     /// route → datapath: listeners and routes. Whole state.
     Routes(Rc<RouteTable>),

@@ -24,7 +24,7 @@ pub enum ListenerProtocol {
 }
 
 /// One virtual port of one LoadBalancer Service, and all that is served on it.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Listener {
     /// The Service whose addresses this listener has: `kube-system/PREFIX-ingress` and the like.
     pub service: NamespacedName,
@@ -44,7 +44,7 @@ pub struct Listener {
 }
 
 /// Virtual hosts by name (ING-08).
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub struct HostTable {
     /// Lower-case names without a port.
     pub exact: HashMap<Box<str>, Rc<VirtualHost>>,
@@ -55,7 +55,7 @@ pub struct HostTable {
 }
 
 /// One host's routes.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub struct VirtualHost {
     /// The host as written, `*` for any.
     pub name: Str,
@@ -69,12 +69,24 @@ pub struct VirtualHost {
     pub prefix_depth: usize,
 }
 
-/// A regular expression that matches whole paths.
+/// A regular expression that matches whole paths. Two are equal if their patterns are.
+#[derive(Clone)]
 pub struct PathRegex {
     /// As written.
     pub pattern: Str,
     /// Compiled as `^(?:pattern)$`.
     pub regex: regex_lite::Regex,
+}
+
+/// Which of a virtual host's tables a request's path was found in, and under which key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathMatch<'a> {
+    /// The whole path.
+    Exact(&'a str),
+    /// The pattern of a regular expression.
+    Regex(&'a str),
+    /// The prefix, without a trailing slash; empty for `/`.
+    Prefix(&'a str),
 }
 
 /// What happens to a request.
@@ -109,7 +121,7 @@ pub struct Backend {
 }
 
 /// Certificates and passthrough targets by SNI name.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub struct TlsTable {
     /// Lower-case names.
     pub exact: HashMap<Box<str>, TlsAction>,
@@ -120,15 +132,19 @@ pub struct TlsTable {
 }
 
 /// What is done with a TLS connection.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum TlsAction {
     /// Terminated with this certificate.
     Terminate(Rc<Certificate>),
     /// Handed to a backend as it is.
     Passthrough(Rc<Route>),
+    /// The handshake is refused: the name's certificate is not there, and this says why. Neither the
+    /// wildcard's nor the default certificate takes its place.
+    Refuse(Str),
 }
 
-/// A certificate chain with its key, parsed and known to fit together.
+/// A certificate chain with its key, parsed and known to fit together. Two are equal if they come from
+/// the same Secret and have the same chain: a key that fits the same leaf is the same key.
 pub struct Certificate {
     /// The Secret it comes from.
     pub secret: NamespacedName,
@@ -177,22 +193,25 @@ impl VirtualHost {
     /// The route for `path`, which must not contain the query string (ING-06, ING-07): exact, then
     /// regular expression, then the longest prefix.
     pub fn find(&self, path: &str) -> Option<&Rc<Route>> {
-        self.exact
-            .get(path)
-            .or_else(|| {
-                self.regex
-                    .iter()
-                    .find(|(regex, _)| regex.regex.is_match(path))
-                    .map(|(_, route)| route)
-            })
-            .or_else(|| self.find_prefix(path))
+        self.find_match(path).map(|(_, route)| route)
     }
 
-    fn find_prefix(&self, path: &str) -> Option<&Rc<Route>> {
+    /// As [`VirtualHost::find`], with what matched; for explanations.
+    pub fn find_match(&self, path: &str) -> Option<(PathMatch<'_>, &Rc<Route>)> {
+        if let Some((key, route)) = self.exact.get_key_value(path) {
+            return Some((PathMatch::Exact(key), route));
+        }
+        if let Some((regex, route)) = self.regex.iter().find(|(r, _)| r.regex.is_match(path)) {
+            return Some((PathMatch::Regex(&regex.pattern), route));
+        }
+        self.find_prefix(path)
+    }
+
+    fn find_prefix(&self, path: &str) -> Option<(PathMatch<'_>, &Rc<Route>)> {
         let mut end = nth_element_end(path, self.prefix_depth);
         loop {
-            if let Some(route) = self.prefix.get(&path[..end]) {
-                return Some(route);
+            if let Some((key, route)) = self.prefix.get_key_value(&path[..end]) {
+                return Some((PathMatch::Prefix(key), route));
             }
             end = path[..end].rfind('/')?;
         }
@@ -231,5 +250,22 @@ impl fmt::Debug for PathRegex {
 impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Certificate({})", self.secret)
+    }
+}
+
+// === impl PathRegex ===
+
+impl PartialEq for PathRegex {
+    fn eq(&self, other: &Self) -> bool {
+        self.pattern == other.pattern
+    }
+}
+
+// === impl Certificate ===
+
+impl PartialEq for Certificate {
+    fn eq(&self, other: &Self) -> bool {
+        self.secret == other.secret
+            && (Arc::ptr_eq(&self.key, &other.key) || self.key.cert == other.key.cert)
     }
 }

@@ -1,0 +1,268 @@
+use super::*;
+use crate::api::address::{IfIndex, MacAddr};
+use crate::api::announce::Answer;
+use crate::api::interface::Interface;
+use crate::api::route::{HostTable, ListenerProtocol, TlsTable};
+
+struct Bench {
+    server: DatapathServer,
+    out: Outbox<Message>,
+    sent: Vec<(ServerId, Message)>,
+}
+
+impl Bench {
+    fn new(no_bpf: bool) -> Self {
+        let config = Config { no_bpf, ..Config::default() };
+        Self { server: DatapathServer::new(&config), out: Outbox::new(), sent: Vec::new() }
+    }
+
+    /// Delivers messages at once and lets the server work; returns what it sends.
+    fn send(&mut self, messages: Vec<Message>) -> Vec<String> {
+        for message in messages {
+            self.server.handle(Time::ZERO, wiring::ROUTE, message, &mut self.out);
+        }
+        while self.server.timeout().is_some() {
+            self.server.tick(Time::ZERO, &mut self.out);
+        }
+        let letters = self.out.take();
+        let names = letters.iter().map(|(to, m)| format!("{} {}", to.0, kernel_name(m))).collect();
+        self.sent.extend(letters);
+        names
+    }
+
+    fn program(&self) -> Rc<Program> {
+        let find = |(_, message): &(ServerId, Message)| match message {
+            Message::Program(program) => Some(Rc::clone(program)),
+            _ => None,
+        };
+        self.sent.iter().rev().find_map(find).unwrap()
+    }
+
+    fn acknowledge(&mut self, failures: &[&str]) -> Vec<String> {
+        let generation = self.program().generation;
+        self.send(vec![programmed(generation, failures)])
+    }
+
+    fn condition(&self, service: &str) -> Option<(Truth, String)> {
+        let name = NamespacedName::new("default", service);
+        let key = ObjectKey { kind: Kind::Service, name };
+        let status = self.server.statuses.by_object.get(&key)?;
+        Some((status.conditions[0].status, status.conditions[0].message.clone()))
+    }
+}
+
+fn kernel_name(message: &Message) -> &'static str {
+    crate::kernel::Message::name(message)
+}
+
+fn programmed(generation: Generation, failures: &[&str]) -> Message {
+    let failures = failures.iter().map(|&text| text.to_owned()).collect();
+    Message::Programmed(Rc::new(Programmed { generation, failures }))
+}
+
+fn routes(listeners: &[(&str, u16)]) -> Message {
+    let listeners = listeners
+        .iter()
+        .map(|&(service, port)| {
+            Rc::new(Listener {
+                service: NamespacedName::new("default", service),
+                shared: false,
+                port: Port(port),
+                host_port: None,
+                protocol: ListenerProtocol::Http,
+                hosts: HostTable::default(),
+                tls: TlsTable::default(),
+            })
+        })
+        .collect();
+    Message::Routes(Rc::new(RouteTable { generation: Generation(1), listeners }))
+}
+
+fn assignments(list: &[(&str, &[&str])]) -> Message {
+    let ips = |ips: &[&str]| ips.iter().map(|ip| ip.parse().unwrap()).collect();
+    let by_service = list
+        .iter()
+        .map(|(service, addresses)| (NamespacedName::new("default", service), ips(addresses)))
+        .collect();
+    Message::Assignments(Rc::new(Assignments { by_service }))
+}
+
+fn answers(list: &[(&str, u32)]) -> Message {
+    let answers = list
+        .iter()
+        .map(|&(ip, index)| Answer {
+            address: ip.parse().unwrap(),
+            interface: IfIndex(index),
+            mac: MacAddr::ZERO,
+            held: true,
+        })
+        .collect();
+    Message::Answers(Rc::new(Answers { answers }))
+}
+
+fn interfaces(list: &[u32]) -> Message {
+    let list = list
+        .iter()
+        .map(|&index| Interface {
+            index: IfIndex(index),
+            name: format!("eth{index}").into(),
+            mac: MacAddr::ZERO,
+            up: true,
+            loopback: false,
+            addresses: vec![],
+        })
+        .collect();
+    Message::Interfaces(Rc::new(Interfaces { list }))
+}
+
+#[test]
+fn nothing_is_sent_before_routes_and_addresses_are_known() {
+    let mut bench = Bench::new(false);
+    assert!(bench.send(vec![answers(&[("10.0.0.1", 2)])]).is_empty());
+    assert!(bench.send(vec![routes(&[("web", 80)])]).is_empty());
+    assert_eq!(
+        bench.send(vec![assignments(&[("web", &["10.0.0.1"])])]),
+        ["18 Listeners", "17 Program"]
+    );
+    let program = bench.program();
+    assert_eq!(program.generation, Generation(1));
+    assert_eq!(program.answers.answers.len(), 1);
+    let steers: Vec<String> =
+        program.steers.iter().map(|s| format!("{}:{}", s.address, s.port)).collect();
+    assert_eq!(steers, ["10.0.0.1:80"]);
+    let again = vec![routes(&[]), assignments(&[("web", &["10.0.0.1"])])];
+    assert_eq!(bench.send(again), ["18 Listeners", "17 Program"], "both at once, one answer");
+}
+
+#[test]
+fn listeners_and_steers_are_the_join() {
+    let mut bench = Bench::new(false);
+    let all = vec![
+        routes(&[("own", 80), ("web", 80), ("web", 443)]),
+        assignments(&[("web", &["10.0.0.1", "fd00::1"]), ("unknown", &["10.0.0.9"])]),
+    ];
+    bench.send(all.clone());
+    let listeners = Rc::clone(bench.server.listeners.as_ref().unwrap());
+    let mut keys: Vec<_> = listeners.by_address.keys().collect();
+    keys.sort();
+    let keys: Vec<String> = keys.iter().map(|(ip, port)| format!("{ip} {port}")).collect();
+    assert_eq!(keys, ["10.0.0.1 80", "10.0.0.1 443", "fd00::1 80", "fd00::1 443"]);
+    assert_eq!(listeners.all.len(), 3);
+    assert_eq!(bench.program().steers.len(), 4);
+    let assigned = all.into_iter().nth(1).unwrap();
+    assert!(bench.send(vec![assigned]).is_empty(), "equal input, no output");
+    assert_eq!(bench.send(vec![answers(&[("10.0.0.1", 2)])]), ["17 Program"]);
+    assert_eq!(bench.program().generation, Generation(2));
+}
+
+#[test]
+fn one_address_and_port_twice() {
+    let mut bench = Bench::new(false);
+    bench.send(vec![
+        routes(&[("a", 80), ("b", 80)]),
+        assignments(&[("a", &["10.0.0.1"]), ("b", &["10.0.0.1"])]),
+    ]);
+    let message = &bench.server.statuses.problems[0].message;
+    assert_eq!(
+        message,
+        "10.0.0.1:80 is not served: Service default/a has the same address and port"
+    );
+    assert_eq!(bench.program().steers.len(), 1);
+    bench.acknowledge(&[]);
+    assert!(bench.condition("a").is_some() && bench.condition("b").is_none());
+}
+
+#[test]
+fn an_answer_on_an_interface_that_is_gone_is_left_out() {
+    let mut bench = Bench::new(false);
+    bench.send(vec![
+        routes(&[]),
+        assignments(&[]),
+        answers(&[("10.0.0.1", 2), ("10.0.0.1", 3)]),
+        interfaces(&[1, 2]),
+    ]);
+    assert_eq!(bench.program().answers.answers.len(), 1);
+    assert_eq!(bench.send(vec![interfaces(&[1, 2, 3])]), ["17 Program"]);
+    assert_eq!(bench.program().answers.answers.len(), 2);
+}
+
+#[test]
+fn status_is_computed_from_effects() {
+    let mut bench = Bench::new(false);
+    let addresses = assignments(&[("web", &["10.0.0.1"]), ("own", &["10.0.0.11"])]);
+    bench.send(vec![routes(&[("own", 80), ("web", 80)]), addresses]);
+    assert_eq!(bench.condition("web"), None, "not acknowledged yet");
+    assert_eq!(bench.send(vec![programmed(Generation(0), &[])]), [""; 0], "of another generation");
+    assert_eq!(bench.acknowledge(&[]), ["10 Statuses"]);
+    assert_eq!(
+        bench.condition("web"),
+        Some((Truth::True, "10.0.0.1:80 reach the proxy".to_owned()))
+    );
+    // A new program: until it is acknowledged the old one is what is in effect.
+    bench.send(vec![routes(&[("own", 80), ("web", 80), ("web", 443)])]);
+    assert_eq!(bench.condition("web").unwrap().1, "10.0.0.1:80 reach the proxy");
+    let failure = "10.0.0.11/32: no local route: permission denied";
+    bench.acknowledge(&[failure]);
+    assert_eq!(bench.condition("web").unwrap().1, "10.0.0.1:80, 10.0.0.1:443 reach the proxy");
+    assert_eq!(bench.condition("own"), Some((Truth::False, failure.to_owned())));
+    assert_eq!(bench.server.statuses.problems[0].message, format!("data path: {failure}"));
+    assert!(bench.acknowledge(&[failure]).is_empty(), "said already");
+}
+
+#[test]
+fn a_failure_names_exactly_its_address() {
+    for (text, address, named) in [
+        ("10.0.0.1: no", "10.0.0.1", true),
+        ("eth0 (10.0.0.1/32), no", "10.0.0.1", true),
+        ("steer 10.0.0.1:80 failed", "10.0.0.1", true),
+        ("steer 10.0.0.11:80 failed", "10.0.0.1", false),
+        ("steer [fd00::1]:80 failed", "fd00::1", true),
+        ("fd00::1/128 failed", "fd00::1", true),
+        ("fd00::11 failed", "fd00::1", false),
+    ] {
+        assert_eq!(names(text, address.parse().unwrap()), named, "{text}");
+    }
+}
+
+#[test]
+fn shutdown_releases_after_the_acknowledgement() {
+    let mut bench = Bench::new(false);
+    bench.send(vec![
+        routes(&[("web", 80)]),
+        assignments(&[("web", &["10.0.0.1"])]),
+        answers(&[("10.0.0.1", 2)]),
+    ]);
+    let before = bench.program().generation;
+    assert_eq!(bench.send(vec![Message::Shutdown]), ["17 Program"]);
+    let last = bench.program();
+    assert_eq!((last.steers.len(), last.answers.answers.len()), (0, 0));
+    assert!(bench.send(vec![programmed(before, &[])]).is_empty(), "an old acknowledgement");
+    assert!(bench.send(vec![routes(&[("web", 81)]), Message::Shutdown]).is_empty());
+    let mut out = Outbox::new();
+    bench.server.peer_restarted(Time::ZERO, wiring::BPF, &mut out);
+    assert!(matches!(&out.take()[..], [(wiring::BPF, Message::Program(p))] if p.steers.is_empty()));
+    assert_eq!(bench.acknowledge(&[]), ["3 Released"]);
+    let mut bench = Bench::new(false);
+    assert_eq!(
+        bench.send(vec![Message::Shutdown]),
+        ["17 Program"],
+        "even before anything is known"
+    );
+}
+
+#[test]
+fn without_bpf_there_is_no_program() {
+    let mut bench = Bench::new(true);
+    assert_eq!(bench.send(vec![routes(&[("web", 80)])]), ["18 Listeners"]);
+    assert_eq!(bench.send(vec![assignments(&[("web", &["10.0.0.1"])])]), ["18 Listeners"]);
+    assert_eq!(bench.send(vec![Message::Shutdown]), ["3 Released"]);
+    assert!(bench.server.statuses.by_object.is_empty());
+}
+
+#[test]
+fn numbers_go_on_after_a_restart() {
+    let mut bench = Bench::new(false);
+    // The hooks still have program 57 of this server's predecessor and say so.
+    bench.send(vec![programmed(Generation(57), &[]), routes(&[]), assignments(&[])]);
+    assert_eq!(bench.program().generation, Generation(58));
+}

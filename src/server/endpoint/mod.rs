@@ -1,0 +1,272 @@
+//! The endpoints of Services, as the endpoint controllers of Kubernetes find them.
+//!
+//! A Service with a selector has those of the Pods it selects, and any EndpointSlice of its name that
+//! was not made here; a Service without one has its EndpointSlices. For Services in files, where no
+//! controller does it, EndpointSlices are generated (`generate`), so that they can be looked at.
+//!
+//! In: `Objects` from the store. Out: `Endpoints` to the proxy and announce servers, `Statuses`
+//! (generated EndpointSlices, problems) to the store.
+mod generate;
+mod select;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use select::{PodIndex, Target};
+
+use crate::api::address::Port;
+use crate::api::endpoint::{Endpoint, Endpoints, ServicePort};
+use crate::api::meta::{Kind, Meta, NamespacedName, ObjectKey, Origin, Str};
+use crate::api::object::{EndpointSlice, Pod, PortProtocol, Service, ServiceType};
+use crate::api::objects::{Generated, Objects};
+use crate::api::problem::{Problem, Severity};
+use crate::api::status::Statuses;
+use crate::api::{Message, wiring};
+use crate::kernel::{Outbox, Server, ServerId, Time};
+
+/// All complaints about the endpoints of the Services in `objects`. For `pilus check`.
+pub fn check(objects: &Objects) -> Vec<Problem> {
+    problems(objects)
+}
+
+/// The server; see the module.
+#[derive(Default)]
+pub struct EndpointServer {
+    objects: Option<Rc<Objects>>,
+    /// What was computed for each Service, and from what.
+    services: HashMap<NamespacedName, Known>,
+    endpoints: Rc<Endpoints>,
+    statuses: Rc<Statuses>,
+    computed: u64,
+}
+
+/// The endpoints of one Service with the objects they come from.
+struct Known {
+    service: Rc<Service>,
+    pods: Vec<Rc<Pod>>,
+    slices: Vec<Rc<EndpointSlice>>,
+    by_port: Vec<(Port, Rc<[Endpoint]>)>,
+    generated: Vec<Rc<EndpointSlice>>,
+}
+
+// === impl EndpointServer ===
+
+impl EndpointServer {
+    /// A server that knows nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many Services were computed since the start; for tests that count work instead of time.
+    pub const fn computed(&self) -> u64 {
+        self.computed
+    }
+
+    fn compute(&mut self, objects: &Objects, out: &mut Outbox<Message>) {
+        let index = PodIndex::new(objects);
+        let slices = slices_by_service(objects);
+        let mut known = HashMap::with_capacity(objects.services.len());
+        for (name, service) in objects.services.iter() {
+            let pods = index.select(service);
+            let slices = slices.get(name).map_or(&[][..], Vec::as_slice);
+            let entry = match self.services.remove(name) {
+                Some(old) if old.is_from(service, &pods, slices) => old,
+                _ => {
+                    self.computed += 1;
+                    compute_service(service, pods, slices)
+                }
+            };
+            known.insert(name.clone(), entry);
+        }
+        self.services = known;
+        self.publish(objects, out);
+    }
+
+    fn publish(&mut self, objects: &Objects, out: &mut Outbox<Message>) {
+        let mut endpoints = Endpoints::default();
+        let mut generated = Generated::default();
+        for name in objects.services.keys() {
+            let Some(known) = self.services.get(name) else { continue };
+            for (port, list) in &known.by_port {
+                let port = ServicePort { service: name.clone(), port: *port };
+                endpoints.by_port.insert(port, Rc::clone(list));
+            }
+            generated.endpoint_slices.extend(known.generated.iter().map(Rc::clone));
+        }
+        if self.objects.is_none() || endpoints.by_port != self.endpoints.by_port {
+            self.endpoints = Rc::new(endpoints);
+            self.send_endpoints(wiring::PROXY, out);
+            self.send_endpoints(wiring::ANNOUNCE, out);
+        }
+        let statuses = Statuses {
+            problems: problems(objects),
+            generated: Rc::new(generated),
+            ..Statuses::default()
+        };
+        if statuses != *self.statuses {
+            self.statuses = Rc::new(statuses);
+            out.send(wiring::STORE, Message::Statuses(Rc::clone(&self.statuses)));
+        }
+    }
+
+    fn send_endpoints(&self, to: ServerId, out: &mut Outbox<Message>) {
+        out.send(to, Message::Endpoints(Rc::clone(&self.endpoints)));
+    }
+
+    fn is_new(&self, objects: &Objects) -> bool {
+        let Some(old) = &self.objects else { return true };
+        !(Rc::ptr_eq(&old.pods, &objects.pods)
+            && Rc::ptr_eq(&old.services, &objects.services)
+            && Rc::ptr_eq(&old.endpoint_slices, &objects.endpoint_slices))
+    }
+}
+
+impl Server<Message> for EndpointServer {
+    fn handle(&mut self, _now: Time, _from: ServerId, message: Message, out: &mut Outbox<Message>) {
+        if let Message::Objects(objects) = message {
+            if self.is_new(&objects) {
+                self.compute(&objects, out);
+            }
+            self.objects = Some(objects);
+        }
+    }
+
+    fn peer_restarted(&mut self, _now: Time, peer: ServerId, out: &mut Outbox<Message>) {
+        if self.objects.is_none() {
+            return;
+        }
+        match peer {
+            wiring::PROXY | wiring::ANNOUNCE => self.send_endpoints(peer, out),
+            wiring::STORE => out.send(peer, Message::Statuses(Rc::clone(&self.statuses))),
+            _ => {}
+        }
+    }
+}
+
+// === impl Known ===
+
+impl Known {
+    fn is_from(
+        &self,
+        service: &Rc<Service>,
+        pods: &[Rc<Pod>],
+        slices: &[Rc<EndpointSlice>],
+    ) -> bool {
+        Rc::ptr_eq(&self.service, service)
+            && self.pods.len() == pods.len()
+            && self.slices.len() == slices.len()
+            && self.pods.iter().zip(pods).all(|(a, b)| Rc::ptr_eq(a, b))
+            && self.slices.iter().zip(slices).all(|(a, b)| Rc::ptr_eq(a, b))
+    }
+}
+
+fn compute_service(
+    service: &Rc<Service>,
+    pods: Vec<Rc<Pod>>,
+    slices: &[Rc<EndpointSlice>],
+) -> Known {
+    let targets: Vec<Target> = pods.iter().flat_map(|pod| select::targets(service, pod)).collect();
+    let mut by_port: Vec<(Port, Rc<[Endpoint]>)> = Vec::new();
+    // TCP first: where TCP and UDP have the same number, the proxy speaks TCP.
+    let mut specs: Vec<_> = service.ports.iter().enumerate().collect();
+    specs.sort_by_key(|(_, spec)| spec.protocol != PortProtocol::Tcp);
+    for (at, spec) in specs {
+        let port = Port(spec.port);
+        if by_port.iter().any(|(known, _)| *known == port) {
+            continue;
+        }
+        let mut list: Vec<Endpoint> =
+            targets.iter().filter_map(|target| target.endpoint(at)).collect();
+        if service.kind == ServiceType::ExternalName {
+            list.clear();
+        } else {
+            list.extend(slice_endpoints(service, slices, &spec.name, spec.protocol));
+        }
+        // Stable: where a Pod and a slice name the same address, the Pod's word counts.
+        list.sort_by_key(|endpoint| endpoint.address);
+        list.dedup_by_key(|endpoint| endpoint.address);
+        by_port.push((port, list.into()));
+    }
+    let generated = match (&service.meta.origin, &service.selector) {
+        (Origin::File(_), Some(_)) if service.kind != ServiceType::ExternalName => {
+            generate::slices(service, &targets)
+        }
+        _ => Vec::new(),
+    };
+    Known { service: Rc::clone(service), pods, slices: slices.to_vec(), by_port, generated }
+}
+
+/// The endpoints that EndpointSlices list for one port, which they name (discovery.k8s.io/v1).
+fn slice_endpoints<'a>(
+    service: &'a Service,
+    slices: &'a [Rc<EndpointSlice>],
+    port_name: &'a str,
+    protocol: PortProtocol,
+) -> impl Iterator<Item = Endpoint> + 'a {
+    slices.iter().flat_map(move |slice| {
+        let ports = slice
+            .ports
+            .iter()
+            .filter(move |port| *port.name == *port_name && port.protocol == protocol);
+        ports.flat_map(move |port| {
+            slice.endpoints.iter().filter_map(move |endpoint| {
+                Some(Endpoint {
+                    address: SocketAddr::new(*endpoint.addresses.first()?, port.port),
+                    ready: endpoint.ready || service.publish_not_ready,
+                    terminating: endpoint.terminating && endpoint.serving,
+                    node: endpoint.node.as_ref().map(Rc::clone),
+                    pod: endpoint.pod.clone(),
+                })
+            })
+        })
+    })
+}
+
+/// The EndpointSlices of each Service, without those made here.
+fn slices_by_service(objects: &Objects) -> HashMap<NamespacedName, Vec<Rc<EndpointSlice>>> {
+    let mut by_service: HashMap<_, Vec<_>> = HashMap::new();
+    for slice in objects.endpoint_slices.values() {
+        if !matches!(slice.meta.origin, Origin::Generated(_)) {
+            by_service.entry(service_of(slice)).or_default().push(Rc::clone(slice));
+        }
+    }
+    by_service
+}
+
+fn service_of(slice: &EndpointSlice) -> NamespacedName {
+    NamespacedName {
+        namespace: Str::clone(&slice.meta.name.namespace),
+        name: Str::clone(&slice.service),
+    }
+}
+
+fn problems(objects: &Objects) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut warn = |kind: Kind, meta: &Meta, field: &str, message: String| {
+        problems.push(Problem {
+            position: meta.position(field),
+            object: Some(ObjectKey { kind, name: meta.name.clone() }),
+            field: field.to_owned(),
+            message,
+            severity: Severity::Warning,
+        });
+    };
+    for service in objects.services.values() {
+        if service.kind == ServiceType::ExternalName {
+            let message =
+                "a Service of type ExternalName has no endpoints here: an Ingress cannot use it";
+            warn(Kind::Service, &service.meta, "spec.type", message.to_owned());
+        }
+    }
+    for slice in objects.endpoint_slices.values() {
+        let service = service_of(slice);
+        let own = matches!(slice.meta.origin, Origin::File(_));
+        if own && !slice.service.is_empty() && !objects.services.contains_key(&service) {
+            let message = format!("it is for the Service {service}, which does not exist");
+            warn(Kind::EndpointSlice, &slice.meta, "metadata.labels", message);
+        }
+    }
+    problems.sort();
+    problems
+}

@@ -1,0 +1,45 @@
+use crate::api::meta::{Kind, Meta, ObjectKey};
+use crate::api::object::Ingress;
+use crate::api::problem::{Problem, Severity};
+
+/// Collects the complaints of one compilation.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    pub(super) problems: Vec<Problem>,
+}
+
+// === impl Report ===
+
+impl Report {
+    pub(super) fn push(
+        &mut self,
+        kind: Kind,
+        meta: &Meta,
+        field: String,
+        message: String,
+        severity: Severity,
+    ) {
+        self.problems.push(Problem {
+            position: meta.position(&field),
+            object: Some(ObjectKey { kind, name: meta.name.clone() }),
+            field,
+            message,
+            severity,
+        });
+    }
+
+    pub(super) fn ingress_error(&mut self, ingress: &Ingress, field: String, message: String) {
+        self.push(Kind::Ingress, &ingress.meta, field, message, Severity::Error);
+    }
+
+    pub(super) fn ingress_warning(&mut self, ingress: &Ingress, field: String, message: String) {
+        self.push(Kind::Ingress, &ingress.meta, field, message, Severity::Warning);
+    }
+
+    /// All of them, sorted and without repetition.
+    pub(super) fn finish(mut self) -> Vec<Problem> {
+        self.problems.sort();
+        self.problems.dedup();
+        self.problems
+    }
+}

@@ -1,0 +1,137 @@
+//! One snapshot of the objects that were read and those that were made.
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use crate::api::meta::{Kind, NamespacedName, ObjectKey};
+use crate::api::objects::{Generated, HasMeta, Objects, Table};
+use crate::api::problem::{Problem, Severity};
+use crate::api::status::Statuses;
+use crate::kernel::ServerId;
+
+/// The result of a merge.
+pub(super) struct Merged {
+    pub(super) objects: Objects,
+    /// Whether anything differs from the snapshot before.
+    pub(super) changed: bool,
+    /// One complaint for each made object whose name is taken.
+    pub(super) refused: Vec<Problem>,
+}
+
+/// Merges what was read with what `statuses` bring along; whatever is equal in `old` is taken from there.
+pub(super) fn merge(
+    source: &Objects,
+    statuses: &BTreeMap<ServerId, Rc<Statuses>>,
+    old: &Objects,
+) -> Merged {
+    let mut merger = Merger { statuses, changed: false, refused: Vec::new() };
+    let mut objects = Objects {
+        generation: old.generation,
+        namespaces: merger.read(&source.namespaces, &old.namespaces),
+        nodes: merger.read(&source.nodes, &old.nodes),
+        pods: merger.read(&source.pods, &old.pods),
+        secrets: merger.read(&source.secrets, &old.secrets),
+        config_maps: merger.read(&source.config_maps, &old.config_maps),
+        ingresses: merger.read(&source.ingresses, &old.ingresses),
+        ingress_classes: merger.read(&source.ingress_classes, &old.ingress_classes),
+        pools: merger.read(&source.pools, &old.pools),
+        l2_policies: merger.read(&source.l2_policies, &old.l2_policies),
+        services: merger.made(Kind::Service, &source.services, &old.services, |g| &g.services),
+        endpoint_slices: merger.made(
+            Kind::EndpointSlice,
+            &source.endpoint_slices,
+            &old.endpoint_slices,
+            |g| &g.endpoint_slices,
+        ),
+        leases: merger.made(Kind::Lease, &source.leases, &old.leases, |g| &g.leases),
+        skipped: Rc::clone(&old.skipped),
+    };
+    if source.skipped != old.skipped {
+        objects.skipped = Rc::clone(&source.skipped);
+        merger.changed = true;
+    }
+    if merger.changed {
+        objects.generation = old.generation.next();
+    }
+    Merged { objects, changed: merger.changed, refused: merger.refused }
+}
+
+struct Merger<'a> {
+    statuses: &'a BTreeMap<ServerId, Rc<Statuses>>,
+    changed: bool,
+    refused: Vec<Problem>,
+}
+
+// === impl Merger ===
+
+impl Merger<'_> {
+    /// A table of a kind that is only read.
+    fn read<T: PartialEq>(&mut self, source: &Table<T>, old: &Table<T>) -> Table<T> {
+        if Rc::ptr_eq(source, old) {
+            return Rc::clone(old);
+        }
+        self.share(BTreeMap::clone(source), old)
+    }
+
+    /// A table of a kind that is also made. What was read keeps its name.
+    fn made<T: PartialEq + HasMeta>(
+        &mut self,
+        kind: Kind,
+        source: &Table<T>,
+        old: &Table<T>,
+        of: impl Fn(&Generated) -> &Vec<Rc<T>>,
+    ) -> Table<T> {
+        if self.statuses.values().all(|statuses| of(&statuses.generated).is_empty()) {
+            return self.read(source, old);
+        }
+        let mut table = BTreeMap::clone(source);
+        for object in self.statuses.values().flat_map(|statuses| of(&statuses.generated)) {
+            let name = &object.meta().name;
+            match table.get(name) {
+                Some(taken) => {
+                    self.refused.push(refusal(kind, name, taken.meta().position("")));
+                }
+                None => {
+                    table.insert(name.clone(), Rc::clone(object));
+                }
+            }
+        }
+        self.share(table, old)
+    }
+
+    /// Replaces each object by the equal one in `old`, and the whole table if all are.
+    fn share<T: PartialEq>(
+        &mut self,
+        mut table: BTreeMap<NamespacedName, Rc<T>>,
+        old: &Table<T>,
+    ) -> Table<T> {
+        let mut same = table.len() == old.len();
+        for (name, object) in &mut table {
+            match old.get(name) {
+                Some(known) if Rc::ptr_eq(known, object) => {}
+                Some(known) if known == object => *object = Rc::clone(known),
+                _ => same = false,
+            }
+        }
+        if same {
+            return Rc::clone(old);
+        }
+        self.changed = true;
+        Rc::new(table)
+    }
+}
+
+fn refusal(
+    kind: Kind,
+    name: &NamespacedName,
+    position: Option<crate::api::meta::Position>,
+) -> Problem {
+    Problem {
+        position,
+        object: Some(ObjectKey { kind, name: name.clone() }),
+        field: "metadata.name".to_owned(),
+        message: format!(
+            "the name is needed for a {kind} that is made from other objects and not made because of this one; rename it"
+        ),
+        severity: Severity::Error,
+    }
+}

@@ -1,0 +1,13 @@
+//! The control side of Ingress: route, endpoint, datapath and store servers, alone and together.
+#[cfg(test)]
+mod build;
+#[cfg(test)]
+mod endpoint;
+#[cfg(test)]
+mod ingress;
+#[cfg(test)]
+mod pipeline;
+#[cfg(test)]
+mod store;
+#[cfg(test)]
+mod tls;
