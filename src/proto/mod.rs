@@ -1,3 +1,4 @@
 //! proto
+pub mod claims;
 pub mod fuzz;
 pub mod http1;
