@@ -17,28 +17,28 @@ use pilus::api::{Message, wiring};
 use pilus::kernel::{Outbox, Server, Time};
 use pilus::server::ipam::Ipam;
 
-pub fn ip(text: &str) -> IpAddr {
+pub(crate) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-pub fn ips(text: &str) -> Vec<IpAddr> {
+pub(crate) fn ips(text: &str) -> Vec<IpAddr> {
     text.split_whitespace().map(ip).collect()
 }
 
-pub fn name(text: &str) -> NamespacedName {
+pub(crate) fn name(text: &str) -> NamespacedName {
     let (namespace, name) = text.split_once('/').unwrap_or(("", text));
     NamespacedName::new(namespace, name)
 }
 
 /// A LoadBalancer Service `ns/name` with port 80.
-pub fn service(text: &str) -> Service {
+pub(crate) fn service(text: &str) -> Service {
     let mut service = Service { kind: ServiceType::LoadBalancer, ..Service::default() };
     service.meta.name = name(text);
     service.ports = vec![port(80, PortProtocol::Tcp)];
     service
 }
 
-pub fn port(port: u16, protocol: PortProtocol) -> ServicePortSpec {
+pub(crate) fn port(port: u16, protocol: PortProtocol) -> ServicePortSpec {
     ServicePortSpec {
         name: "".into(),
         port,
@@ -48,7 +48,7 @@ pub fn port(port: u16, protocol: PortProtocol) -> ServicePortSpec {
     }
 }
 
-pub trait With: Sized {
+pub(crate) trait With: Sized {
     fn with(self, change: impl FnOnce(&mut Self)) -> Self;
 }
 
@@ -59,7 +59,7 @@ impl<T> With for T {
     }
 }
 
-pub trait ServiceWords: Sized {
+pub(crate) trait ServiceWords: Sized {
     fn annotate(self, key: &str, value: &str) -> Self;
     fn label(self, key: &str, value: &str) -> Self;
     fn key(self, key: &str) -> Self;
@@ -93,7 +93,7 @@ impl ServiceWords for Service {
 }
 
 /// A pool; blocks are `a/b`, `a-b` or `a`, separated by spaces.
-pub fn pool(text: &str, blocks: &str) -> Pool {
+pub(crate) fn pool(text: &str, blocks: &str) -> Pool {
     let mut pool = Pool { allow_first_last: true, ..Pool::default() };
     pool.meta.name = NamespacedName::new("", text);
     pool.blocks = blocks.split_whitespace().map(block).collect();
@@ -108,35 +108,35 @@ fn block(text: &str) -> IpBlock {
     IpBlock::Range(ip(start), ip(stop))
 }
 
-pub fn selecting(key: &str, value: &str) -> Option<LabelSelector> {
+pub(crate) fn selecting(key: &str, value: &str) -> Option<LabelSelector> {
     Some(LabelSelector {
         requirements: vec![Requirement::In(key.into(), vec![value.into()])],
     })
 }
 
-pub fn config(node: &str) -> Config {
+pub(crate) fn config(node: &str) -> Config {
     Config { node: node.into(), ..Config::default() }
 }
 
 /// A server alone, with its clock and what it last said.
-pub struct Node {
-    pub ipam: Ipam,
-    pub now: Time,
-    pub services: BTreeMap<NamespacedName, Rc<Service>>,
-    pub pools: BTreeMap<NamespacedName, Rc<Pool>>,
-    pub assignments: BTreeMap<NamespacedName, Vec<IpAddr>>,
-    pub statuses: Statuses,
-    pub saved: Option<Vec<u8>>,
-    pub sent: Vec<Rc<[u8]>>,
-    pub messages: usize,
+pub(crate) struct Node {
+    pub(crate) ipam: Ipam,
+    pub(crate) now: Time,
+    pub(crate) services: BTreeMap<NamespacedName, Rc<Service>>,
+    pub(crate) pools: BTreeMap<NamespacedName, Rc<Pool>>,
+    pub(crate) assignments: BTreeMap<NamespacedName, Vec<IpAddr>>,
+    pub(crate) statuses: Statuses,
+    pub(crate) saved: Option<Vec<u8>>,
+    pub(crate) sent: Vec<Rc<[u8]>>,
+    pub(crate) messages: usize,
 }
 
 impl Node {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::configured(config("n1"), None)
     }
 
-    pub fn configured(config: Config, state: Option<Vec<u8>>) -> Self {
+    pub(crate) fn configured(config: Config, state: Option<Vec<u8>>) -> Self {
         let mut node = Self {
             ipam: Ipam::new(Rc::new(config)),
             now: Time::from_nanos(1_000_000_000),
@@ -155,7 +155,7 @@ impl Node {
     }
 
     /// A node with these objects, as they are right after it has seen them.
-    pub fn with(
+    pub(crate) fn with(
         pools: impl IntoIterator<Item = Pool>,
         services: impl IntoIterator<Item = Service>,
     ) -> Self {
@@ -164,7 +164,7 @@ impl Node {
         node
     }
 
-    pub fn set(
+    pub(crate) fn set(
         &mut self,
         pools: impl IntoIterator<Item = Pool>,
         services: impl IntoIterator<Item = Service>,
@@ -174,23 +174,23 @@ impl Node {
         self.objects();
     }
 
-    pub fn put(&mut self, service: Service) {
+    pub(crate) fn put(&mut self, service: Service) {
         self.services.insert(service.meta.name.clone(), Rc::new(service));
         self.objects();
     }
 
-    pub fn put_pool(&mut self, pool: Pool) {
+    pub(crate) fn put_pool(&mut self, pool: Pool) {
         self.pools.insert(pool.meta.name.clone(), Rc::new(pool));
         self.objects();
     }
 
-    pub fn remove(&mut self, text: &str) {
+    pub(crate) fn remove(&mut self, text: &str) {
         self.services.remove(&name(text));
         self.pools.remove(&name(text));
         self.objects();
     }
 
-    pub fn objects(&mut self) {
+    pub(crate) fn objects(&mut self) {
         let objects = Objects {
             services: Rc::new(self.services.clone()),
             pools: Rc::new(self.pools.clone()),
@@ -199,14 +199,14 @@ impl Node {
         self.tell(Message::Objects(Rc::new(objects)));
     }
 
-    pub fn tell(&mut self, message: Message) {
+    pub(crate) fn tell(&mut self, message: Message) {
         let mut out = Outbox::new();
         self.ipam.handle(self.now, wiring::STORE, message, &mut out);
         self.listen(out);
     }
 
     /// Lets time pass.
-    pub fn wait(&mut self, millis: u64) {
+    pub(crate) fn wait(&mut self, millis: u64) {
         let end = self.now + Duration::from_millis(millis);
         while let Some(due) = self.ipam.timeout().filter(|due| *due <= end) {
             self.now = self.now.max(due);
@@ -234,39 +234,39 @@ impl Node {
     }
 
     /// The addresses of a Service, as text.
-    pub fn of(&self, service: &str) -> String {
+    pub(crate) fn of(&self, service: &str) -> String {
         let list = self.assignments.get(&name(service)).cloned().unwrap_or_default();
         list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
     }
 
-    pub fn status(&self, kind: Kind, text: &str) -> Option<&ObjectStatus> {
+    pub(crate) fn status(&self, kind: Kind, text: &str) -> Option<&ObjectStatus> {
         self.statuses.by_object.get(&ObjectKey { kind, name: name(text) })
     }
 
     /// A condition as `status reason: message`; empty if there is none.
-    pub fn condition(&self, kind: Kind, text: &str, condition: &str) -> String {
+    pub(crate) fn condition(&self, kind: Kind, text: &str, condition: &str) -> String {
         let print = |c: &Condition| format!("{} {}: {}", c.status.as_str(), c.reason, c.message);
         let status = self.status(kind, text);
         let found = status.and_then(|s| s.conditions.iter().find(|c| c.kind == condition));
         found.map(print).unwrap_or_default()
     }
 
-    pub fn satisfied(&self, service: &str) -> String {
+    pub(crate) fn satisfied(&self, service: &str) -> String {
         self.condition(Kind::Service, service, "cilium.io/IPAMRequestSatisfied")
     }
 
-    pub fn pool_condition(&self, pool: &str, condition: &str) -> String {
+    pub(crate) fn pool_condition(&self, pool: &str, condition: &str) -> String {
         self.condition(Kind::CiliumLoadBalancerIPPool, pool, condition)
     }
 
     /// IPsTotal, IPsAvailable, IPsUsed.
-    pub fn counts(&self, pool: &str) -> [String; 3] {
+    pub(crate) fn counts(&self, pool: &str) -> [String; 3] {
         ["cilium.io/IPsTotal", "cilium.io/IPsAvailable", "cilium.io/IPsUsed"]
             .map(|kind| self.pool_condition(pool, kind).replace("Unknown noreason: ", ""))
     }
 
     /// The messages of the problems that name this object.
-    pub fn problems(&self, text: &str) -> Vec<String> {
+    pub(crate) fn problems(&self, text: &str) -> Vec<String> {
         let of = |p: &&pilus::api::problem::Problem| {
             p.object.as_ref().is_some_and(|object| object.name == name(text))
         };
@@ -274,7 +274,7 @@ impl Node {
     }
 
     /// A new server with this one's state file.
-    pub fn restarted(&self) -> Self {
+    pub(crate) fn restarted(&self) -> Self {
         let mut node = Self::configured(config("n1"), self.saved.clone());
         node.pools = self.pools.clone();
         node.services = self.services.clone();

@@ -156,8 +156,8 @@ fn lb_07_a_pool_can_conflict_with_itself_and_later_is_by_time_on_a_cluster() {
     let node = Node::with([pool("a", "10.0.0.0/24 10.0.0.7 fd00::/64")], []);
     assert_eq!(
         node.pool_condition("a", "cilium.io/PoolConflict"),
-        "True cidr_overlap: Pool conflicts since range '10.0.0.7 - 10.0.0.7' overlaps range \
-         '10.0.0.0 - 10.0.0.255' from IP Pool 'a'"
+        "True cidr_overlap: Pool conflicts since range '10.0.0.0 - 10.0.0.255' overlaps range \
+         '10.0.0.7 - 10.0.0.7' from IP Pool 'a'"
     );
     let at = |p: pilus::api::object::Pool, created| p.with(|p| p.meta.created = created);
     let node = Node::with([at(pool("a", "fd00::/64"), 9), at(pool("b", "fd00::5"), 8)], []);
