@@ -460,11 +460,10 @@ fn canonical(world: &World) -> Assigned {
     node.assignments
 }
 
-fn live(seed: u64, world: &mut World) -> Result<(), String> {
+fn live(world: &mut World) -> Result<(), String> {
     for at in 0..world.machines.len() {
         world.boot(at);
     }
-    let _ = seed;
     for _ in 0..2 + world.random.below(6) {
         world.change_something();
     }
@@ -549,12 +548,20 @@ fn nodes_agree_and_addresses_in_use_stay() {
         Some(seed) => seed..seed + 1,
         None => 0..number("PILUS_IPAM_SEEDS").unwrap_or(SEEDS),
     };
-    for seed in seeds {
-        let mut world = World::new(seed);
-        if let Err(why) = live(seed, &mut world) {
-            let log = world.log.join("\n");
-            let (loss, delay) = (world.loss, world.delay);
-            panic!("PILUS_IPAM_SEED={seed}: {why}\nloss {loss} % delay {delay} ms\n{log}");
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let seeds = seeds.clone().skip(thread).step_by(threads);
+            scope.spawn(move || seeds.for_each(run_seed));
         }
+    });
+}
+
+fn run_seed(seed: u64) {
+    let mut world = World::new(seed);
+    if let Err(why) = live(&mut world) {
+        let log = world.log.join("\n");
+        let (loss, delay) = (world.loss, world.delay);
+        panic!("PILUS_IPAM_SEED={seed}: {why}\nloss {loss} % delay {delay} ms\n{log}");
     }
 }
