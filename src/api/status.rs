@@ -51,6 +51,25 @@ pub struct Statuses {
     pub problems: Vec<Problem>,
     /// Objects this server makes (Services for Ingresses, Leases for addresses).
     pub generated: Rc<Generated>,
+    /// LB-IPAM's numbers, if this server is LB-IPAM.
+    pub ipam: Option<Rc<IpamMetrics>>,
+}
+
+/// The numbers of LB-IPAM (LB-19), for `cilium_operator_lbipam_*` and our own counters.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct IpamMetrics {
+    /// `conflicting_pools`
+    pub conflicting_pools: u64,
+    /// `ips_available{pool}` and `ips_used{pool}`.
+    pub pools: BTreeMap<Str, (f64, u64)>,
+    /// `services_matching`
+    pub services_matching: u64,
+    /// `services_unsatisfied`
+    pub services_unsatisfied: u64,
+    /// Addresses in use that this node shares with the others.
+    pub claims: u64,
+    /// Packets and claims of other nodes that were not believed, by reason.
+    pub rejected: BTreeMap<&'static str, u64>,
 }
 
 // === impl Truth ===

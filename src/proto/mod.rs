@@ -1,4 +1,5 @@
 //! proto
+pub mod claims;
 pub mod fuzz;
 pub mod http1;
 pub mod object;

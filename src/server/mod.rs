@@ -5,3 +5,4 @@ pub mod datapath;
 pub mod endpoint;
 pub mod route;
 pub mod store;
+pub mod ipam;
