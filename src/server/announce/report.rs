@@ -206,13 +206,15 @@ impl Announce {
             return Vec::new();
         }
         let unix = (now.as_nanos().saturating_add(self.unix_offset_nanos)) / 1_000_000_000;
+        let holders: BTreeMap<IpAddr, NodeName> = self
+            .claims
+            .iter()
+            .filter_map(|((_, address), claim)| Some((*address, self.holder(claim.seat())?)))
+            .collect();
         let mut leases = Vec::new();
         let mut states = BTreeMap::new();
         for (service, addresses) in &self.plan.announced {
-            let holder = addresses.iter().find_map(|address| {
-                let claims = self.claims.iter().filter(|((_, own), _)| own == address);
-                claims.filter_map(|(_, claim)| self.holder(claim.seat())).next()
-            });
+            let holder = addresses.iter().find_map(|address| holders.get(address).cloned());
             let mut state = self.leases.remove(service).unwrap_or(LeaseState {
                 holder: None,
                 acquired: unix,
