@@ -2,7 +2,7 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use super::address::{Assignments, IfIndex};
+use super::address::{Assignments, IfIndex, MacAddr};
 use super::announce::{Announcements, Answers};
 use super::datapath::{DatapathReport, Program, Programmed, Sockets};
 use super::endpoint::Endpoints;
@@ -58,8 +58,9 @@ pub enum Message {
     Frame(IfIndex, Rc<[u8]>),
     /// announce → lan driver: send this VRRP payload to the VRRP group of the source's family.
     SendVrrp(IfIndex, IpAddr, Rc<[u8]>),
-    /// lan driver → announce: a VRRP payload from `source`, received with this TTL or hop limit.
-    Vrrp(IfIndex, IpAddr, u8, Rc<[u8]>),
+    /// lan driver → announce: a VRRP payload that this MAC sent from this source, with the TTL or hop
+    /// limit it arrived with. The MAC is what tells another agent's ARP answers from a stranger's.
+    Vrrp(IfIndex, MacAddr, IpAddr, u8, Rc<[u8]>),
     /// announce → lan driver: exchange frames and VRRP on these interfaces, and join the solicited-node
     /// groups of these IPv6 addresses. Whole state.
     Listen(Rc<[(IfIndex, Vec<IpAddr>)]>),

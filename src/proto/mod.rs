@@ -6,3 +6,8 @@ pub mod object;
 pub mod value;
 //! Sans-IO codecs: bytes in, values out, and back.
 pub mod x509;
+pub mod arp;
+pub mod checksum;
+pub mod ether;
+pub mod ndp;
+pub mod vrrp;

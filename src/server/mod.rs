@@ -6,3 +6,4 @@ pub mod endpoint;
 pub mod route;
 pub mod store;
 pub mod ipam;
+pub mod announce;

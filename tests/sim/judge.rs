@@ -1,0 +1,143 @@
+//! What must hold at every sampled instant.
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use pilus::kernel::Time;
+
+use crate::cluster::Cluster;
+use crate::config::Vip;
+
+/// Between two samples.
+pub(crate) const SAMPLE: Duration = Duration::from_millis(10);
+/// Without loss an address must be answered for this long after any disturbance.
+pub(crate) const BOUND: Duration = Duration::from_millis(500);
+/// With up to 20 % loss: adverts are lost three times in a row now and then.
+pub(crate) const LOSSY_BOUND: Duration = Duration::from_millis(1500);
+
+/// Collects what is seen.
+#[derive(Default)]
+pub(crate) struct Judge {
+    pub(crate) lossy: bool,
+    pub(crate) disturbed: Time,
+    /// Two answers are no fault until then: two halves have just been joined.
+    pub(crate) joining_until: Time,
+    /// Addresses whose holder has just failed, with the time and the holder.
+    pub(crate) watched: BTreeMap<IpAddr, (Time, usize)>,
+    pub(crate) failovers: Vec<u64>,
+    pub(crate) violations: Vec<String>,
+    pub(crate) doubles: u64,
+    pub(crate) samples: u64,
+    pub(crate) double_since: BTreeMap<(IpAddr, u8), u32>,
+}
+
+impl Judge {
+    pub(crate) fn sample(&mut self, cluster: &Cluster) {
+        let vips: Vec<&Vip> = all_vips(cluster);
+        let sides: BTreeSet<u8> = cluster.wire.side.iter().copied().collect();
+        for vip in vips {
+            for &side in &sides {
+                self.samples += 1;
+                self.judge(cluster, vip, side);
+            }
+            self.watch(cluster, vip.address);
+        }
+        self.judge_silence(cluster);
+    }
+
+    fn judge(&mut self, cluster: &Cluster, vip: &Vip, side: u8) {
+        let now = cluster.now;
+        let bound = if self.lossy { LOSSY_BOUND } else { BOUND };
+        let quiet = now.since(self.disturbed) >= bound;
+        let here = || cluster.nodes.iter().filter(|node| cluster.wire.side[node.number] == side);
+        let answering: Vec<usize> =
+            here().filter(|it| it.answers(vip.address, now)).map(|it| it.number).collect();
+        let possible = here().any(|node| {
+            let wanted = node.setup.vips.iter().find(|own| own.address == vip.address);
+            node.is_running()
+                && node.link
+                && wanted.is_some_and(|vip| node.setup.allows(node.number, vip))
+        });
+        for &node in &answering {
+            let setup = &cluster.nodes[node].setup;
+            let own = setup.vips.iter().find(|own| own.address == vip.address);
+            if own.is_none_or(|vip| !setup.allows(node, vip)) {
+                self.violation(now, format!("node {node} answers for {} and may not", vip.address));
+            }
+        }
+        if cluster.stranger == Some(vip.address) {
+            if quiet && !answering.is_empty() {
+                self.violation(
+                    now,
+                    format!("{answering:?} fight with a stranger for {}", vip.address),
+                );
+            }
+            return;
+        }
+        if quiet && possible && answering.is_empty() {
+            self.violation(now, format!("nobody answers for {}", vip.address));
+        }
+        let run = self.double_since.entry((vip.address, side)).or_default();
+        if answering.len() > 1 {
+            *run += 1;
+            self.doubles += 1;
+        } else {
+            *run = 0;
+        }
+        // One sample may fall into the millisecond in which a handover's advertisement travels.
+        let allowed = if self.lossy { LOSSY_BOUND.as_millis() / SAMPLE.as_millis() } else { 1 };
+        if u128::from(*run) > allowed && now >= self.joining_until {
+            self.violation(now, format!("{answering:?} answer for {} at once", vip.address));
+        }
+        if let [holder] = answering[..]
+            && quiet
+            && !self.lossy
+            && cluster.wire.side.iter().all(|side| *side == 0)
+            && cluster.client.get(&vip.address) != Some(&cluster.nodes[holder].mac)
+        {
+            let known = cluster.client.get(&vip.address);
+            self.violation(
+                now,
+                format!("{}: the client sends to {known:?}, not to node {holder}", vip.address),
+            );
+        }
+    }
+
+    /// Every running agent must keep its node's kernel silent about addresses it does not hold.
+    fn judge_silence(&mut self, cluster: &Cluster) {
+        if cluster.now.since(self.disturbed) < BOUND {
+            return;
+        }
+        for node in cluster.nodes.iter().filter(|node| node.is_running()) {
+            for vip in &node.setup.vips {
+                if !node.is_silenced(vip.address) {
+                    let text = format!("node {} leaves {} to its kernel", node.number, vip.address);
+                    self.violation(cluster.now, text);
+                }
+            }
+        }
+    }
+
+    fn watch(&mut self, cluster: &Cluster, address: IpAddr) {
+        let Some(&(since, victim)) = self.watched.get(&address) else { return };
+        let taken = cluster.nodes.iter().any(|node| {
+            node.number != victim && node.is_running() && node.answers(address, cluster.now)
+        });
+        if taken {
+            self.failovers.push(cluster.now.since(since).as_millis() as u64);
+            self.watched.remove(&address);
+        }
+    }
+
+    fn violation(&mut self, now: Time, text: String) {
+        if self.violations.len() < 5 {
+            self.violations.push(format!("{now:?}: {text}"));
+        }
+    }
+}
+
+fn all_vips(cluster: &Cluster) -> Vec<&Vip> {
+    let mut seen = BTreeSet::new();
+    let vips = cluster.nodes.iter().flat_map(|node| &node.setup.vips);
+    vips.filter(|vip| seen.insert(vip.address)).collect()
+}
