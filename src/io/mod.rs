@@ -2,3 +2,7 @@
 pub mod clock;
 pub mod event_loop;
 pub mod reactor;
+pub mod admin_socket;
+pub mod logger;
+pub mod notify;
+pub mod process;
