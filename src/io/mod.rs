@@ -9,3 +9,7 @@ pub mod files;
 pub mod inotify;
 pub mod reactor;
 pub mod signals;
+pub mod admin_socket;
+pub mod logger;
+pub mod notify;
+pub mod process;

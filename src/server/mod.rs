@@ -7,3 +7,4 @@ pub mod route;
 pub mod store;
 pub mod ipam;
 pub mod announce;
+pub mod admin;

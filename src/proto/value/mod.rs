@@ -1,5 +1,6 @@
 //! Trees of values as JSON has them, with the place of every node: what YAML and JSON texts are read
 //! into before a schema is applied, and what is printed.
+mod build;
 mod json;
 mod scalar;
 mod write;

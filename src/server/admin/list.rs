@@ -1,0 +1,315 @@
+//! `/v1/services`, `/v1/endpoints`, `/v1/addresses`, `/v1/routes`: one JSON object a line of the tables
+//! that `pilus service list` and its sisters print.
+//!
+//! The shapes are those of `pilus.dev/v1alpha1`; fields are only ever added.
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use super::moment::{Moment, rfc3339};
+use super::object::{protocol, service_type};
+use super::state::State;
+use crate::api::announce::Role;
+use crate::api::endpoint::{Endpoint, ServicePort};
+use crate::api::meta::{Kind, NamespacedName, ObjectKey, Origin};
+use crate::api::object::{Service, ServiceType};
+use crate::api::route::{Action, Backend, Listener, ListenerProtocol, Route, VirtualHost};
+use crate::proto::value::{Data, Value};
+
+/// `{"namespace": …, "name": …}`
+pub(super) fn name(name: &NamespacedName) -> Value {
+    let json = Value::map();
+    let json =
+        if name.namespace.is_empty() { json } else { json.with("namespace", &*name.namespace) };
+    json.with("name", &*name.name)
+}
+
+/// `{"kind": …, "namespace": …, "name": …}`
+pub(super) fn object_key(key: &ObjectKey) -> Value {
+    let mut json = Value::map().with("kind", key.kind.as_str());
+    if !key.name.namespace.is_empty() {
+        json.set("namespace", &*key.name.namespace);
+    }
+    json.with("name", &*key.name.name)
+}
+
+/// `Holder`, `Standby`, `Probing`, `Conflict`
+pub(super) const fn role(role: Role) -> &'static str {
+    match role {
+        Role::Holder => "Holder",
+        Role::Standby => "Standby",
+        Role::Probing => "Probing",
+        Role::Conflict => "Conflict",
+    }
+}
+
+/// Every virtual address and port of every Service: `id`, `frontend`, `type`, `service`, `servedBy`,
+/// `backends`, and `holder`, `role`, `interface` if it is announced. `id` counts the lines and is not
+/// kept from one call to the next.
+pub(super) fn services(state: &State) -> Vec<Value> {
+    let mut all = Vec::new();
+    for service in state.view.objects.services.values() {
+        let balanced = service.kind == ServiceType::LoadBalancer;
+        let addresses = if balanced { state.addresses_of(service) } else { Vec::new() };
+        let external = service.external_ips.iter().filter(|ip| !addresses.contains(ip));
+        for &address in addresses.iter().chain(external) {
+            for port in &service.ports {
+                let id = all.len() + 1;
+                all.push(frontend(state, service, id, address, port.port, protocol(port.protocol)));
+            }
+        }
+    }
+    all
+}
+
+fn frontend(
+    state: &State,
+    service: &Service,
+    id: usize,
+    address: IpAddr,
+    port: u16,
+    protocol: &str,
+) -> Value {
+    let listener = state.listeners.by_address.get(&(address, crate::api::address::Port(port)));
+    let listener = listener.filter(|listener| listener.service == service.meta.name);
+    let backends = match listener {
+        Some(_) => Vec::new(),
+        None => state.endpoints_of(&service.meta.name, port).iter().map(backend_endpoint).collect(),
+    };
+    let frontend = Value::map()
+        .with("address", address.to_string())
+        .with("port", port)
+        .with("protocol", protocol);
+    let json = Value::map()
+        .with("id", id)
+        .with("frontend", frontend)
+        .with("type", service_type(service.kind))
+        .with("service", name(&service.meta.name))
+        .with("servedBy", listener.map_or(Value::new(Data::Null), |_| "proxy".into()))
+        .with("backends", backends);
+    match state.announcement(address) {
+        None => json,
+        Some(entry) => json
+            .with_some("holder", entry.holder.as_deref())
+            .with("role", role(entry.role))
+            .with("interface", &*entry.interface),
+    }
+}
+
+/// `active`, `terminating` or `not-ready`
+pub(super) const fn endpoint_state(endpoint: &Endpoint) -> &'static str {
+    match (endpoint.terminating, endpoint.ready) {
+        (true, _) => "terminating",
+        (false, true) => "active",
+        (false, false) => "not-ready",
+    }
+}
+
+pub(super) fn backend_endpoint(endpoint: &Endpoint) -> Value {
+    Value::map()
+        .with("address", endpoint.address.to_string())
+        .with("state", endpoint_state(endpoint))
+        .with_some("node", endpoint.node.as_deref())
+        .with_some("pod", endpoint.pod.as_ref().map(name))
+}
+
+/// Every Service port in order; each is an item for [`endpoints_of_port`].
+pub(super) fn service_ports(state: &State) -> Vec<ServicePort> {
+    let mut ports: Vec<ServicePort> = state.endpoints.by_port.keys().cloned().collect();
+    ports.sort_unstable();
+    ports
+}
+
+/// The backends of one Service port: `service`, `port`, `address`, `state`, `node`, `pod`.
+pub(super) fn endpoints_of_port(state: &State, port: &ServicePort) -> Vec<Value> {
+    let endpoints = state.endpoints_of(&port.service, port.port.0).iter();
+    let item = |endpoint: &Endpoint| {
+        let mut json =
+            Value::map().with("service", name(&port.service)).with("port", port.port.0);
+        for member in backend_endpoint(endpoint).members() {
+            json.set(&member.key, member.value.clone());
+        }
+        json
+    };
+    endpoints.map(item).collect()
+}
+
+/// Every address that is known: `address`, `identity` (labels as Cilium writes them), `source`, and
+/// `owner`, `holder` where there is one. Sorted by address.
+pub(super) fn addresses(state: &State) -> Vec<Value> {
+    let mut all: Vec<(IpAddr, Value)> = Vec::new();
+    let objects = &state.view.objects;
+    for service in objects.services.values().filter(|it| it.kind == ServiceType::LoadBalancer) {
+        for address in state.addresses_of(service) {
+            let ours = state.listeners.by_address.iter().any(|((ip, _), listener)| {
+                *ip == address && listener.service == service.meta.name
+            });
+            let identity = if ours { "reserved:ingress" } else { "reserved:world" };
+            let owner = ObjectKey { kind: Kind::Service, name: service.meta.name.clone() };
+            let holder = state.announcement(address).and_then(|entry| entry.holder.as_deref());
+            let json = address_item(address, &[identity.to_owned()], "lb-ipam", &owner);
+            all.push((address, json.with_some("holder", holder)));
+        }
+    }
+    for node in objects.nodes.values() {
+        let ours = *node.meta.name.name == *state.config.node;
+        let identity = if ours { "reserved:host" } else { "reserved:remote-node" };
+        let owner = ObjectKey { kind: Kind::Node, name: node.meta.name.clone() };
+        for &address in &node.internal_ips {
+            let source = source(&node.meta.origin);
+            all.push((address, address_item(address, &[identity.to_owned()], source, &owner)));
+        }
+    }
+    for pod in objects.pods.values() {
+        let namespace = &pod.meta.name.namespace;
+        let mut identity: Vec<String> =
+            pod.meta.labels.iter().map(|(key, value)| format!("k8s:{key}={value}")).collect();
+        identity.push(format!("k8s:io.kubernetes.pod.namespace={namespace}"));
+        identity.sort();
+        let owner = ObjectKey { kind: Kind::Pod, name: pod.meta.name.clone() };
+        for &address in &pod.ips {
+            let source = source(&pod.meta.origin);
+            all.push((address, address_item(address, &identity, source, &owner)));
+        }
+    }
+    all.sort_by_key(|(address, _)| *address);
+    all.into_iter().map(|(_, json)| json).collect()
+}
+
+const fn source(origin: &Origin) -> &'static str {
+    match origin {
+        Origin::File(_) => "file",
+        Origin::Cluster => "k8s",
+        Origin::Generated(_) => "generated",
+    }
+}
+
+fn address_item(address: IpAddr, identity: &[String], source: &str, owner: &ObjectKey) -> Value {
+    let identity: Vec<Value> = identity.iter().map(|label| Value::from(label.as_str())).collect();
+    Value::map()
+        .with("address", address.to_string())
+        .with("identity", identity)
+        .with("source", source)
+        .with("owner", object_key(owner))
+}
+
+/// `HTTP` or `TLS`
+pub(super) const fn listener_protocol(protocol: ListenerProtocol) -> &'static str {
+    match protocol {
+        ListenerProtocol::Http => "HTTP",
+        ListenerProtocol::Tls => "TLS",
+    }
+}
+
+/// The virtual hosts of a listener: exact names, wildcards, then `*`.
+pub(super) fn hosts(listener: &Listener) -> Vec<(String, Rc<VirtualHost>)> {
+    let table = &listener.hosts;
+    let mut exact: Vec<_> =
+        table.exact.iter().map(|(host, it)| (host.to_string(), Rc::clone(it))).collect();
+    exact.sort_by(|left, right| left.0.cmp(&right.0));
+    let mut wildcard: Vec<_> =
+        table.wildcard.iter().map(|(host, it)| (format!("*.{host}"), Rc::clone(it))).collect();
+    wildcard.sort_by(|left, right| left.0.cmp(&right.0));
+    exact.extend(wildcard);
+    exact.extend(table.any.iter().map(|it| ("*".to_owned(), Rc::clone(it))));
+    exact
+}
+
+/// How a path is compared, the path, and the route; in the order in which they are tried (ING-07).
+pub(super) fn paths(host: &VirtualHost) -> Vec<(&'static str, String, Rc<Route>)> {
+    let longest_first = |mut list: Vec<(&'static str, String, Rc<Route>)>| {
+        list.sort_by(|left, right| {
+            right.1.len().cmp(&left.1.len()).then_with(|| left.1.cmp(&right.1))
+        });
+        list
+    };
+    let exact = host.exact.iter().map(|(path, it)| ("Exact", path.to_string(), Rc::clone(it)));
+    let regex = host
+        .regex
+        .iter()
+        .map(|(regex, it)| ("RegularExpression", regex.pattern.to_string(), Rc::clone(it)));
+    let prefix = host.prefix.iter().map(|(path, it)| {
+        let path = if path.is_empty() { "/" } else { path };
+        ("PathPrefix", path.to_owned(), Rc::clone(it))
+    });
+    let mut all = longest_first(exact.collect());
+    all.extend(regex);
+    all.extend(longest_first(prefix.collect()));
+    all
+}
+
+/// One virtual host's routes: `listener`, `host`, `match`, `path`, `action`, `origins`.
+pub(super) fn routes_of_host(
+    listener: &Listener,
+    addresses: &[IpAddr],
+    host: &str,
+    routes: &VirtualHost,
+) -> Vec<Value> {
+    let addresses: Vec<Value> = addresses.iter().map(|ip| Value::from(ip.to_string())).collect();
+    let shown = Value::map()
+        .with("service", name(&listener.service))
+        .with("port", listener.port.0)
+        .with("protocol", listener_protocol(listener.protocol))
+        .with("addresses", addresses);
+    let item = |(comparison, path, route): (&'static str, String, Rc<Route>)| {
+        let timeout = route.request_timeout.map(|limit| format!("{limit:?}"));
+        Value::map()
+            .with("listener", shown.clone())
+            .with("host", host)
+            .with("match", comparison)
+            .with("path", path)
+            .with("action", action(&route.action))
+            .with_some("requestTimeout", timeout)
+            .with("origins", origins(&route))
+    };
+    paths(routes).into_iter().map(item).collect()
+}
+
+pub(super) fn origins(route: &Route) -> Value {
+    let all = route.origins.iter().map(|(object, field)| {
+        let mut json = object_key(object);
+        json.set("field", field.as_str());
+        json
+    });
+    all.collect::<Vec<_>>().into()
+}
+
+fn action(action: &Action) -> Value {
+    match action {
+        Action::Forward(backends) => {
+            let backends: Vec<Value> = backends.iter().map(backend).collect();
+            Value::map().with("type", "Forward").with("backends", backends)
+        }
+        Action::RedirectHttps(port) => {
+            Value::map().with("type", "RedirectHttps").with("status", 301u16).with("port", port.0)
+        }
+        Action::Refuse(status, why) => Value::map()
+            .with("type", "Refuse")
+            .with("status", *status)
+            .with("why", why.as_str()),
+    }
+}
+
+fn backend(backend: &Backend) -> Value {
+    Value::map()
+        .with("service", name(&backend.service.service))
+        .with("port", backend.service.port.0)
+        .with("weight", backend.weight)
+}
+
+/// What is announced, for `/v1/status`.
+pub(super) fn announcements(state: &State, moment: Moment) -> Vec<Value> {
+    let item = |entry: &crate::api::announce::Announcement| {
+        Value::map()
+            .with("address", entry.address.to_string())
+            .with("interface", &*entry.interface)
+            .with("role", role(entry.role))
+            .with_some("holder", entry.holder.as_deref())
+            .with("since", rfc3339(moment.unix_of(entry.since)))
+            .with("why", entry.why.as_str())
+            .with("services", entry.services.iter().map(name).collect::<Vec<_>>())
+            .with("policy", &*entry.policy)
+            .with("vrid", entry.vrid)
+            .with("priority", entry.priority)
+    };
+    state.announcements.list.iter().map(item).collect()
+}

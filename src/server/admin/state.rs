@@ -1,0 +1,127 @@
+//! What the admin server was last told, shared with the tasks that answer questions.
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use crate::api::Message;
+use crate::api::address::{Assignments, Port};
+use crate::api::announce::{Announcement, Announcements, Role};
+use crate::api::config::Config;
+use crate::api::datapath::{DatapathReport, Programmed};
+use crate::api::endpoint::{Endpoint, Endpoints, ServicePort};
+use crate::api::meta::{Kind, NamespacedName, ObjectKey};
+use crate::api::object::Service;
+use crate::api::query::View;
+use crate::api::route::{Listener, ListenerTable, RouteTable};
+use crate::kernel::{Mailer, ServerReport, Time};
+
+/// Figures of another part of the program, asked for with each `/metrics`: metric name (without the
+/// prefix `pilus_`, `_total` at the end marks a counter) and value.
+pub type Counters = Rc<dyn Fn() -> Vec<(&'static str, u64)>>;
+
+/// The last of each whole-state message. Cloning is cheap: a task that writes a long answer keeps the
+/// state it began with.
+#[derive(Clone)]
+pub(super) struct State {
+    pub(super) config: Rc<Config>,
+    pub(super) started: Time,
+    pub(super) view: Rc<View>,
+    pub(super) assignments: Rc<Assignments>,
+    pub(super) announcements: Rc<Announcements>,
+    pub(super) programmed: Option<Rc<Programmed>>,
+    pub(super) datapath: Rc<DatapathReport>,
+    pub(super) endpoints: Rc<Endpoints>,
+    pub(super) routes: Rc<RouteTable>,
+    pub(super) listeners: Rc<ListenerTable>,
+    pub(super) mailer: Option<Mailer<Message>>,
+    pub(super) counters: Vec<Counters>,
+}
+
+// === impl State ===
+
+impl State {
+    pub(super) fn new(config: Rc<Config>) -> Self {
+        Self {
+            config,
+            started: Time::ZERO,
+            view: Rc::default(),
+            assignments: Rc::default(),
+            announcements: Rc::default(),
+            programmed: None,
+            datapath: Rc::default(),
+            endpoints: Rc::default(),
+            routes: Rc::default(),
+            listeners: Rc::default(),
+            mailer: None,
+            counters: Vec::new(),
+        }
+    }
+
+    /// Takes what concerns this server; everything else is no message of its own.
+    pub(super) fn take(&mut self, message: Message) {
+        match message {
+            Message::View(view) => self.view = view,
+            Message::Assignments(assignments) => self.assignments = assignments,
+            Message::Announcements(announcements) => self.announcements = announcements,
+            Message::Programmed(programmed) => self.programmed = Some(programmed),
+            Message::DatapathReport(report) => self.datapath = report,
+            Message::Endpoints(endpoints) => self.endpoints = endpoints,
+            Message::Routes(routes) => self.routes = routes,
+            Message::Listeners(listeners) => self.listeners = listeners,
+            other => log::debug!("the admin server has no use for {}", name_of(&other)),
+        }
+    }
+
+    pub(super) fn reports(&self) -> Vec<ServerReport> {
+        self.mailer.as_ref().map(Mailer::reports).unwrap_or_default()
+    }
+
+    /// The backends of one Service port; none if it is not known.
+    pub(super) fn endpoints_of(&self, service: &NamespacedName, port: u16) -> &[Endpoint] {
+        let key = ServicePort { service: service.clone(), port: Port(port) };
+        self.endpoints.by_port.get(&key).map_or(&[], |list| list)
+    }
+
+    /// The LoadBalancer addresses of a Service, as the status shows them.
+    pub(super) fn addresses_of(&self, service: &Service) -> Vec<IpAddr> {
+        let name = &service.meta.name;
+        let key = ObjectKey { kind: Kind::Service, name: name.clone() };
+        self.assignments
+            .by_service
+            .get(name)
+            .or_else(|| self.view.statuses.get(&key).and_then(|shown| shown.load_balancer.as_ref()))
+            .unwrap_or(&service.status_ips)
+            .clone()
+    }
+
+    /// What is announced for one address, on the interface where most is known: a holder first.
+    pub(super) fn announcement(&self, address: IpAddr) -> Option<&Announcement> {
+        let all = self.announcements.list.iter().filter(|entry| entry.address == address);
+        all.max_by_key(|entry| (entry.holder.is_some(), entry.role == Role::Holder))
+    }
+
+    /// All listeners: those with addresses, and those that have none yet.
+    pub(super) fn all_listeners(&self) -> Vec<Rc<Listener>> {
+        let mut all: Vec<Rc<Listener>> =
+            if self.listeners.all.is_empty() { &self.routes.listeners } else { &self.listeners.all }
+                .clone();
+        all.sort_by(|left, right| (&left.service, left.port).cmp(&(&right.service, right.port)));
+        all
+    }
+
+    /// The addresses of each listener, sorted; keyed by Service and port.
+    pub(super) fn listener_addresses(&self) -> HashMap<(&NamespacedName, Port), Vec<IpAddr>> {
+        let mut addresses: HashMap<_, Vec<IpAddr>> = HashMap::new();
+        for ((address, port), listener) in &self.listeners.by_address {
+            addresses.entry((&listener.service, *port)).or_default().push(*address);
+        }
+        for list in addresses.values_mut() {
+            list.sort_unstable();
+        }
+        addresses
+    }
+}
+
+fn name_of(message: &Message) -> &'static str {
+    crate::kernel::Message::name(message)
+}
