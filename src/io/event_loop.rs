@@ -40,6 +40,8 @@ impl Driver for EventLoop {
     }
 
     fn wait(&mut self, deadline: Option<Time>) {
+        // A task may have stopped the loop in this very turn: nothing would wake it again.
+        let deadline = if self.stopped() { Some(Time::ZERO) } else { deadline };
         reactor::wait(clock::now(), deadline);
     }
 
@@ -59,8 +61,11 @@ mod tests {
 
     fn run_until(done: &Cell<bool>) {
         let mut driver = EventLoop;
-        while !done.get() {
+        loop {
             let busy = driver.run_tasks();
+            if done.get() {
+                break;
+            }
             driver.wait(busy.then_some(Time::ZERO));
         }
     }

@@ -11,3 +11,6 @@ pub mod checksum;
 pub mod ether;
 pub mod ndp;
 pub mod vrrp;
+//! Codecs without input and output: bytes in, views and decisions out.
+pub mod http1;
+pub mod tls;

@@ -8,3 +8,6 @@ pub mod store;
 pub mod ipam;
 pub mod announce;
 pub mod admin;
+//! The servers. Each is on its own and sees only `kernel`, `api` and `proto` (proxy and admin also `io`,
+//! for the tasks of their connections).
+pub mod proxy;

@@ -1,0 +1,109 @@
+//! Accepting connections, and finding out what is spoken on them.
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::Poll;
+
+use super::connection::{self, Connection};
+use super::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN, HANDSHAKE_TIMEOUT};
+use super::shared::Shared;
+use super::stats::count;
+use super::table::Door;
+use crate::api::route::ListenerProtocol;
+use crate::io::buffer::Buffer;
+use crate::io::reactor::{Timer, loop_now};
+use crate::io::stream::Stream;
+use crate::io::tcp::{TcpListener, TcpStream};
+use crate::io::{clock, event_loop};
+use crate::proto::http1::{HeadProgress, PeerAddress};
+
+/// The first byte of every TLS connection: a handshake record (RFC 8446 section 5.1). No request line
+/// begins with it.
+const TLS_HANDSHAKE: u8 = 22;
+
+/// Accepts connections until dropped.
+pub(super) async fn accept(listener: Rc<TcpListener>, shared: Rc<Shared>) {
+    let mut in_a_row = 0;
+    loop {
+        match poll_fn(|cx| listener.poll_accept(cx)).await {
+            Ok((stream, peer)) => admit(stream, peer, &shared),
+            Err(error) if is_exhausted(&error) => {
+                log::warn!("cannot accept connections on {}: {error}", listener.address());
+                Timer::at(clock::now() + ACCEPT_PAUSE).await;
+            }
+            // The client has gone before it was accepted, or the like.
+            Err(error) => log::debug!("accepting on {}: {error}", listener.address()),
+        }
+        in_a_row += 1;
+        if in_a_row == ACCEPTS_PER_TURN {
+            in_a_row = 0;
+            smol::future::yield_now().await;
+        }
+    }
+}
+
+/// Whether the system has run out of something that others give back.
+fn is_exhausted(error: &io::Error) -> bool {
+    let codes = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+    error.raw_os_error().is_some_and(|code| codes.contains(&code))
+}
+
+fn admit(stream: TcpStream, peer: SocketAddr, shared: &Rc<Shared>) {
+    let Ok(local) = stream.local_addr() else { return };
+    let snapshot = shared.current();
+    let Some(door) = snapshot.door(local).map(Door::clone) else {
+        return count(|c| c.connections_unclaimed.add());
+    };
+    let Some(admission) = shared.admit(stream.wake_handle()) else {
+        return count(|c| c.connections_refused.add());
+    };
+    count(|c| c.connections_accepted.add());
+    let connection = Connection {
+        client: Stream::Tcp(stream),
+        shared: Rc::clone(shared),
+        listener: None,
+        snapshot,
+        local,
+        peer: PeerAddress::new(peer.ip()),
+        is_tls: false,
+        progress: HeadProgress::default(),
+        input: Buffer::new(),
+        to_client: Buffer::new(),
+        to_upstream: Buffer::new(),
+        admission,
+    };
+    match (door.http, door.tls) {
+        (Some(http), None) => {
+            let connection = Connection { listener: Some(http), ..connection };
+            event_loop::spawn(connection::serve(connection)).detach();
+        }
+        (_, Some(_)) => event_loop::spawn(detect(connection)).detach(),
+        (None, None) => {}
+    }
+}
+
+/// Serves TLS, or HTTP where the port has both and the client speaks it.
+async fn detect(mut connection: Connection) {
+    connection.client.tcp().set_deadline(loop_now() + HANDSHAKE_TIMEOUT);
+    let first = poll_fn(|cx| {
+        if let Poll::Ready(received) = connection.client.poll_recv(cx, &mut connection.input) {
+            return Poll::Ready(received.is_ok_and(|got| got > 0));
+        }
+        connection.client.tcp().fd().poll_expired(cx).map(|()| false)
+    });
+    if !first.await {
+        return;
+    }
+    let door = connection.snapshot.door(connection.local).map(Door::clone).unwrap_or_default();
+    let is_tls = connection.input.as_slice().first() == Some(&TLS_HANDSHAKE) || door.http.is_none();
+    let protocol = if is_tls { ListenerProtocol::Tls } else { ListenerProtocol::Http };
+    connection.listener = door.get(protocol).map(Rc::clone);
+    if is_tls {
+        // Large, and over soon: not a part of the connection's state.
+        let Some(decrypted) = Box::pin(super::tls::handshake(connection)).await else { return };
+        connection = decrypted;
+    }
+    // A task of its own, so that this one's memory is given back.
+    event_loop::spawn(connection::serve(connection)).detach();
+}

@@ -1,0 +1,198 @@
+//! A client connection that speaks HTTP: one request after the other, until either side has enough.
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::Poll;
+
+use super::exchange;
+use super::flow::poll_drain;
+use super::limits::{
+    HEAD_TIMEOUT, KEEP_ALIVE_TIMEOUT, LINGER_BYTES, LINGER_TIMEOUT, STREAM_IDLE_TIMEOUT,
+};
+use super::request::{self, Answer, Next};
+use super::shared::{Admission, Shared};
+use super::stats::count;
+use super::table::Snapshot;
+use crate::api::route::{Listener, ListenerProtocol};
+use crate::io::buffer::Buffer;
+use crate::io::reactor::loop_now;
+use crate::io::stream::Stream;
+use crate::proto::http1::{HeadProgress, LocalReply, PeerAddress, Version};
+
+/// A client and all that is known about it between two requests. Kept small: ten thousand of them wait.
+pub(super) struct Connection {
+    pub(super) client: Stream,
+    pub(super) shared: Rc<Shared>,
+    pub(super) snapshot: Rc<Snapshot>,
+    /// None once the listener has been taken away.
+    pub(super) listener: Option<Rc<Listener>>,
+    pub(super) local: SocketAddr,
+    pub(super) peer: PeerAddress,
+    pub(super) is_tls: bool,
+    pub(super) progress: HeadProgress,
+    /// Received from the client.
+    pub(super) input: Buffer,
+    /// To be sent to the client.
+    pub(super) to_client: Buffer,
+    /// To be sent to the endpoint.
+    pub(super) to_upstream: Buffer,
+    pub(super) admission: Admission,
+}
+
+/// What becomes of a connection after an exchange.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum After {
+    /// The next request is read.
+    KeepAlive,
+    /// All was said; close as soon as the client has heard it.
+    Linger,
+    /// The connection is broken or what was sent is incomplete: just close.
+    Abort,
+}
+
+/// What the wait for a request head ended with.
+enum Waited {
+    More,
+    Closed,
+    TooLong,
+    Draining,
+}
+
+/// Serves a client until the connection is over.
+pub(super) async fn serve(mut connection: Connection) {
+    loop {
+        let after = match request::next(&mut connection) {
+            Next::Incomplete => match connection.receive().await {
+                Waited::More => continue,
+                Waited::Closed | Waited::Draining => After::Abort,
+                Waited::TooLong => connection.give_up_waiting().await,
+            },
+            Next::Answered(keep_alive) => connection.answered(keep_alive).await,
+            Next::Forward(job) => exchange::forward(&mut connection, job).await,
+        };
+        match after {
+            After::KeepAlive => {}
+            After::Linger => return connection.linger().await,
+            After::Abort => return,
+        }
+    }
+}
+
+// === impl Connection ===
+
+impl Connection {
+    /// Takes over the current tables. What is in flight keeps those it began with.
+    #[inline]
+    pub(super) fn refresh(&mut self) {
+        if self.shared.is_current(&self.snapshot) {
+            return;
+        }
+        self.snapshot = self.shared.current();
+        let protocol = if self.is_tls { ListenerProtocol::Tls } else { ListenerProtocol::Http };
+        let door = self.snapshot.door(self.local);
+        self.listener = door.and_then(|door| door.get(protocol)).map(Rc::clone);
+    }
+
+    /// Postpones the end that silence brings.
+    #[inline]
+    pub(super) fn alive(&self) {
+        self.client.tcp().set_deadline(loop_now() + STREAM_IDLE_TIMEOUT);
+    }
+
+    /// Waits for (more of) a request head.
+    async fn receive(&mut self) -> Waited {
+        let fresh = self.input.is_empty();
+        if fresh {
+            self.release();
+            self.admission.set_idle(true);
+            self.client.tcp().set_deadline(loop_now() + KEEP_ALIVE_TIMEOUT);
+        }
+        let waited = poll_fn(|cx| {
+            match self.client.poll_recv(cx, &mut self.input) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Waited::Closed),
+                Poll::Ready(Ok(_)) => return Poll::Ready(Waited::More),
+                Poll::Pending => {}
+            }
+            if self.client.tcp().fd().poll_expired(cx).is_ready() {
+                return Poll::Ready(Waited::TooLong);
+            }
+            if fresh && (self.shared.is_draining() || self.is_unclaimed()) {
+                return Poll::Ready(Waited::Draining);
+            }
+            Poll::Pending
+        })
+        .await;
+        if fresh {
+            self.admission.set_idle(false);
+            self.client.tcp().set_deadline(loop_now() + HEAD_TIMEOUT);
+        }
+        waited
+    }
+
+    /// Whether nobody listens any more where this client has connected to.
+    fn is_unclaimed(&self) -> bool {
+        !self.shared.is_current(&self.snapshot)
+            && self.shared.current().door(self.local).is_none()
+    }
+
+    async fn give_up_waiting(&mut self) -> After {
+        count(|c| c.client_timeouts.add());
+        if self.input.is_empty() {
+            return After::Abort;
+        }
+        let answer = Answer { version: Version::Http11, head: false, keep_alive: false };
+        request::reply_to(self.to_client.vec(), LocalReply::RequestTimeout, answer);
+        self.answered(false).await
+    }
+
+    /// Sends the answer that is in `to_client`.
+    pub(super) async fn answered(&mut self, keep_alive: bool) -> After {
+        self.alive();
+        let sent = poll_fn(|cx| {
+            if let Poll::Ready(sent) = poll_drain(cx, &mut self.client, &mut self.to_client) {
+                return Poll::Ready(sent.is_ok());
+            }
+            self.client.tcp().fd().poll_expired(cx).map(|()| false)
+        })
+        .await;
+        match (sent, keep_alive) {
+            (false, _) => After::Abort,
+            (true, true) => After::KeepAlive,
+            (true, false) => After::Linger,
+        }
+    }
+
+    /// Gives back all memory that is not needed while nothing happens.
+    #[inline]
+    fn release(&mut self) {
+        self.input.release();
+        self.to_client.release();
+        self.to_upstream.release();
+        self.client.release();
+    }
+
+    /// Closes so that the client gets what was sent: a reset, which the kernel sends if data arrives for
+    /// a closed socket, would destroy it (RFC 9112 section 9.6).
+    pub(super) async fn linger(mut self) {
+        self.client.tcp().set_deadline(loop_now() + LINGER_TIMEOUT);
+        let mut left = LINGER_BYTES;
+        let mut closed = false;
+        poll_fn(|cx| {
+            if !std::mem::replace(&mut closed, true) {
+                self.client.close_write(cx);
+            }
+            loop {
+                self.input.consume(self.input.len());
+                match self.client.poll_recv(cx, &mut self.input) {
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                    Poll::Ready(Ok(got)) if got >= left => return Poll::Ready(()),
+                    Poll::Ready(Ok(got)) => left -= got,
+                    Poll::Pending => break,
+                }
+            }
+            self.release();
+            self.client.tcp().fd().poll_expired(cx)
+        })
+        .await;
+    }
+}

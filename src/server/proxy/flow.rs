@@ -1,0 +1,185 @@
+//! One direction of a message body: from a stream through decoder and encoder to another stream, with
+//! bounded buffers and back-pressure. Payload is sent from the buffer it was received in.
+use std::io;
+use std::ops::Range;
+use std::task::{Context, Poll, ready};
+
+use super::limits::{PENDING_BYTES, ROUNDS_PER_TURN};
+use crate::io::buffer::Buffer;
+use crate::io::stream::Stream;
+use crate::proto::http1::{BodyDecoder, BodyEncoder, BodyError, BodyFraming};
+
+/// A body on its way.
+pub(super) struct Flow {
+    decoder: BodyDecoder,
+    encoder: BodyEncoder,
+    /// The end is in the pending buffer or sent.
+    finished: bool,
+    /// Something has moved since this was last cleared.
+    pub(super) moved: bool,
+}
+
+/// Where a body comes from: the stream, and what of it has arrived.
+pub(super) struct Source<'a> {
+    pub(super) stream: &'a mut Stream,
+    pub(super) input: &'a mut Buffer,
+}
+
+/// Where a body goes: the stream, and what it has not taken yet.
+pub(super) struct Sink<'a> {
+    pub(super) stream: &'a mut Stream,
+    pub(super) pending: &'a mut Buffer,
+}
+
+/// Why a body did not arrive whole, by who is to blame.
+#[derive(Debug)]
+pub(super) enum FlowError {
+    /// The sender's connection broke.
+    Source,
+    /// The receiver's connection broke.
+    Sink,
+    /// The sender broke the framing, or closed before the end.
+    Malformed(BodyError),
+}
+
+// === impl Flow ===
+
+impl Flow {
+    pub(super) fn new(received: BodyFraming, sent: BodyFraming) -> Self {
+        Self {
+            decoder: BodyDecoder::new(received),
+            encoder: BodyEncoder::new(sent),
+            finished: false,
+            moved: false,
+        }
+    }
+
+    /// Whether the sender's body has been received to its end.
+    #[inline]
+    pub(super) fn is_received(&self) -> bool {
+        self.decoder.is_done()
+    }
+
+    /// Whether the receiver has been sent the end, as far as the pending buffer goes.
+    #[inline]
+    pub(super) fn is_sent(&self) -> bool {
+        self.finished && self.encoder.is_done()
+    }
+
+    /// Moves what can be moved; ready when all of the body, and what was pending before it, is sent.
+    #[inline]
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut source: Source<'_>,
+        mut sink: Sink<'_>,
+    ) -> Poll<Result<(), FlowError>> {
+        for _ in 0..ROUNDS_PER_TURN {
+            self.pass(cx, &mut source, &mut sink)?;
+            if self.decoder.is_done() && !self.finished {
+                self.finished = true;
+                let trailers = self.decoder.trailers();
+                self.encoder
+                    .finish(trailers, sink.pending.vec())
+                    .map_err(FlowError::Malformed)?;
+            }
+            ready!(self.flush(cx, &mut sink)).map_err(|_| FlowError::Sink)?;
+            if self.finished {
+                return Poll::Ready(Ok(()));
+            }
+            if !source.input.is_empty() {
+                continue;
+            }
+            match source.stream.poll_recv(cx, source.input) {
+                Poll::Ready(Ok(0)) => {
+                    self.decoder.end_of_stream().map_err(FlowError::Malformed)?;
+                }
+                Poll::Ready(Ok(_)) => self.moved = true,
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(FlowError::Source)),
+                Poll::Pending => {
+                    source.input.release();
+                    sink.pending.release();
+                    return Poll::Pending;
+                }
+            }
+        }
+        // Both ends are fast; the other tasks want to live as well.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Decodes what has arrived and hands it on, until the receiver is slow.
+    #[inline]
+    fn pass(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut Source<'_>,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), FlowError> {
+        while !source.input.is_empty()
+            && !self.decoder.is_done()
+            && sink.pending.len() < PENDING_BYTES
+        {
+            let input = source.input.as_slice();
+            let part = self.decoder.decode(input).map_err(FlowError::Malformed)?;
+            if !part.data.is_empty() {
+                self.hand_on(cx, input, part.data, sink)?;
+            }
+            source.input.consume(part.consumed);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn hand_on(
+        &mut self,
+        cx: &mut Context<'_>,
+        input: &[u8],
+        data: Range<usize>,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), FlowError> {
+        let data = &input[data];
+        let (size, end) = self.encoder.frame(data.len()).map_err(FlowError::Malformed)?;
+        sink.pending.extend(size.as_bytes());
+        let mut sent = 0;
+        if data.len() > sink.stream.copy_below() {
+            match sink.stream.poll_send(cx, [sink.pending.as_slice(), data, end]) {
+                Poll::Ready(Ok(taken)) => sent = taken,
+                Poll::Ready(Err(_)) => return Err(FlowError::Sink),
+                Poll::Pending => {}
+            }
+        }
+        self.moved |= sent > 0;
+        let before = sent.min(sink.pending.len());
+        sink.pending.consume(before);
+        let of_data = (sent - before).min(data.len());
+        sink.pending.extend(&data[of_data..]);
+        sink.pending.extend(&end[sent - before - of_data..]);
+        Ok(())
+    }
+
+    #[inline]
+    fn flush(&mut self, cx: &mut Context<'_>, sink: &mut Sink<'_>) -> Poll<io::Result<()>> {
+        if !sink.pending.is_empty() {
+            let before = sink.pending.len();
+            let flushed = poll_drain(cx, sink.stream, sink.pending);
+            self.moved |= sink.pending.len() < before;
+            ready!(flushed)?;
+        }
+        sink.stream.poll_flush(cx)
+    }
+}
+
+/// Sends what is pending; ready when all of it is handed to the kernel.
+#[inline]
+pub(super) fn poll_drain(
+    cx: &mut Context<'_>,
+    stream: &mut Stream,
+    pending: &mut Buffer,
+) -> Poll<io::Result<()>> {
+    while !pending.is_empty() {
+        let sent = ready!(stream.poll_send(cx, [pending.as_slice(), &[], &[]]))?;
+        pending.consume(sent);
+    }
+    stream.poll_flush(cx)
+}

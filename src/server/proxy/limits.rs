@@ -1,0 +1,58 @@
+//! Every bound of the proxy, with its reason.
+use std::time::Duration;
+
+use crate::io::tcp::Keepalive;
+
+/// From the first byte of a request head to its last; slowloris lives from longer ones.
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// Between two requests on a client connection. Longer than what load balancers and browsers keep
+/// connections for (60 to 300 s), so that the client closes first and no request meets a closing one.
+pub(super) const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(400);
+/// Without a byte in either direction during an exchange or in a tunnel (Envoy's stream idle timeout,
+/// ING-14). There is no limit on the whole.
+pub(super) const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// To establish a connection to an endpoint: Envoy's default.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// From the accepted connection to the end of the TLS handshake.
+pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a closing connection still takes in what the client sends, so that the last response is not
+/// destroyed by a reset (RFC 9112 section 9.6).
+pub(super) const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
+/// And how much of it.
+pub(super) const LINGER_BYTES: usize = 1 << 20;
+/// How long an idle upstream connection is kept (ING-14).
+pub(super) const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often idle upstream connections are looked through.
+pub(super) const UPSTREAM_SWEEP: Duration = Duration::from_secs(10);
+/// Idle connections kept per endpoint: what a burst of as many concurrent requests leaves behind.
+pub(super) const IDLE_PER_ENDPOINT: usize = 1024;
+/// Idle connections kept in all.
+pub(super) const IDLE_TOTAL: usize = 4096;
+/// Endpoints tried for one request if connecting fails.
+pub(super) const CONNECT_ATTEMPTS: usize = 3;
+/// How long requests in flight may take to finish once the program has been told to end.
+pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often the end of the draining is looked for.
+pub(super) const DRAIN_POLL: Duration = Duration::from_millis(20);
+/// Bytes that may wait in front of a slow receiver, besides what the sockets hold.
+pub(super) const PENDING_BYTES: usize = 32 * 1024;
+/// Rounds of receiving and sending a body before other tasks get their turn.
+pub(super) const ROUNDS_PER_TURN: u32 = 16;
+/// Connections accepted before other tasks get their turn.
+pub(super) const ACCEPTS_PER_TURN: usize = 64;
+/// How long accepting pauses when there are no descriptors left.
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Descriptors kept for everything that is no client connection: files, admin, maps, idle upstreams.
+pub(super) const RESERVED_DESCRIPTORS: u64 = 512;
+/// The first pause before a port that could not be had is tried again; it doubles each time.
+pub(super) const FIRST_BIND_PAUSE: Duration = Duration::from_millis(250);
+/// The longest such pause.
+pub(super) const LONGEST_BIND_PAUSE: Duration = Duration::from_secs(10);
+/// When a silent upstream is probed (ING-14).
+pub(super) const UPSTREAM_KEEPALIVE: Keepalive = Keepalive {
+    idle: Duration::from_secs(10),
+    interval: Duration::from_secs(5),
+    probes: 10,
+};
+/// Bytes of a ClientHello that are waited for. Post-quantum key shares make it 2 KiB; a record holds 16.
+pub(super) const CLIENT_HELLO_BYTES: usize = 16 * 1024 + 5;

@@ -1,0 +1,258 @@
+//! The proxy: HTTP/1.1 and TLS between clients and endpoints. The data path never asks anyone: it reads
+//! an immutable [`table::Snapshot`] that this server replaces whole.
+//!
+//! `accept.rs` a connection arrives · `tls.rs` handshake or passthrough · `connection.rs` one request
+//! after the other · `request.rs` head to decision · `exchange.rs` one request and its response ·
+//! `flow.rs` bodies · `tunnel.rs` upgrades · `upstream.rs` kept connections · `balance.rs` whose turn ·
+//! `table.rs` what all of them read · `listen.rs` sockets · `limits.rs` every bound.
+mod accept;
+mod balance;
+mod connection;
+mod date;
+mod exchange;
+mod flow;
+mod limits;
+mod listen;
+mod request;
+mod shared;
+mod stats;
+mod table;
+mod tls;
+mod tunnel;
+mod upstream;
+
+#[cfg(test)]
+mod tests;
+
+use std::rc::Rc;
+
+use smol::Task;
+
+use self::limits::{DRAIN_POLL, DRAIN_TIMEOUT, RESERVED_DESCRIPTORS, UPSTREAM_SWEEP};
+use self::listen::{HostPorts, Steered};
+use self::shared::Shared;
+use self::table::{Conflict, Snapshot};
+use crate::api::config::Config;
+use crate::api::datapath::Sockets;
+use crate::api::endpoint::Endpoints;
+use crate::api::message::{Message, wiring};
+use crate::api::problem::{Problem, Severity};
+use crate::api::route::ListenerTable;
+use crate::api::status::Statuses;
+use crate::io::reactor::Timer;
+use crate::io::{clock, event_loop, tcp};
+use crate::kernel::{Outbox, Server, ServerId, Time};
+
+pub use self::stats::{Stats, stats};
+
+/// The proxy server. Receives `Listeners`, `Endpoints` and `Shutdown`; sends `Sockets` to the eBPF driver,
+/// `Statuses` to the store and `Released` to the signal driver.
+pub struct Proxy {
+    shared: Rc<Shared>,
+    sockets: SocketsOf,
+    conflicts: Vec<Conflict>,
+    steered_problems: Vec<String>,
+    sent_sockets: Option<Sockets>,
+    sent_statuses: Option<Rc<Statuses>>,
+    /// While the program ends: when waiting for requests in flight is given up, and when to look again.
+    drain_until: Option<Time>,
+    next_look: Time,
+    released: bool,
+    _sweeper: Task<()>,
+}
+
+/// Where connections come from.
+enum SocketsOf {
+    Steered(Steered),
+    Host(HostPorts),
+    /// Nothing is accepted any more.
+    Closed,
+}
+
+// === impl Proxy ===
+
+impl Proxy {
+    /// A proxy without listeners. Raises the limit of open descriptors to what is permitted.
+    ///
+    /// # Panics
+    /// If the system has no randomness for TLS tickets: nothing could be served safely then.
+    pub fn new(config: &Config) -> Self {
+        let limit = tcp::raise_descriptor_limit();
+        // A client connection needs a second descriptor for its endpoint.
+        let connections = limit.saturating_sub(RESERVED_DESCRIPTORS).max(limit / 2) / 2;
+        let connections = usize::try_from(connections).unwrap_or(usize::MAX);
+        let tls = tls::server_config().expect("the kernel gives randomness once it has booted");
+        let shared = Rc::new(Shared::new(config.xff_trusted_hops, connections, tls));
+        let sockets = if config.no_bpf {
+            SocketsOf::Host(HostPorts::default())
+        } else {
+            SocketsOf::Steered(Steered::default())
+        };
+        let sweeper = event_loop::spawn(sweep(Rc::clone(&shared)));
+        Self {
+            shared,
+            sockets,
+            conflicts: Vec::new(),
+            steered_problems: Vec::new(),
+            sent_sockets: None,
+            sent_statuses: None,
+            drain_until: None,
+            next_look: Time::ZERO,
+            released: false,
+            _sweeper: sweeper,
+        }
+    }
+
+    fn replace(
+        &mut self,
+        now: Time,
+        table: Rc<ListenerTable>,
+        endpoints: Rc<Endpoints>,
+        out: &mut Outbox<Message>,
+    ) {
+        let before = self.shared.current();
+        let host_network = matches!(self.sockets, SocketsOf::Host(_));
+        let moved = !Rc::ptr_eq(before.endpoints(), &endpoints);
+        let (snapshot, conflicts) =
+            Snapshot::new(&before, table, Rc::clone(&endpoints), host_network);
+        self.shared.replace(snapshot);
+        self.conflicts = conflicts;
+        if moved {
+            let used: std::collections::HashSet<_> =
+                endpoints.by_port.values().flat_map(|list| list.iter()).map(|e| e.address).collect();
+            self.shared.hosts.retain(|address| used.contains(&address));
+        }
+        self.open(now, out);
+    }
+
+    /// Opens the sockets that should be open, and says what is wrong with them.
+    fn open(&mut self, now: Time, out: &mut Outbox<Message>) {
+        match &mut self.sockets {
+            SocketsOf::Steered(steered) => {
+                self.steered_problems = steered.open(&self.shared);
+                let sockets = steered.sockets();
+                if self.sent_sockets.as_ref() != Some(&sockets) {
+                    self.sent_sockets = Some(sockets.clone());
+                    out.send(wiring::BPF, Message::Sockets(sockets));
+                }
+            }
+            SocketsOf::Host(ports) => {
+                ports.open(now, &self.shared.current().host_ports(), &self.shared);
+            }
+            SocketsOf::Closed => {}
+        }
+        self.report(out);
+    }
+
+    fn report(&mut self, out: &mut Outbox<Message>) {
+        let mut messages: Vec<String> = self.steered_problems.clone();
+        if let SocketsOf::Host(ports) = &self.sockets {
+            messages.extend(ports.problems());
+        }
+        messages.extend(self.conflicts.iter().map(|conflict| {
+            format!(
+                "port {}: several services want it and none of them is the shared one: {}; \
+                 connections to it are closed (give each another ingress.cilium.io/host-listener-port)",
+                conflict.port,
+                conflict.services.join(", ")
+            )
+        }));
+        let problem = |message| Problem {
+            position: None,
+            object: None,
+            field: String::new(),
+            message,
+            severity: Severity::Error,
+        };
+        let problems = messages.into_iter().map(problem).collect();
+        let statuses = Rc::new(Statuses { problems, ..Statuses::default() });
+        if self.sent_statuses.as_ref() != Some(&statuses) {
+            self.sent_statuses = Some(Rc::clone(&statuses));
+            out.send(wiring::STORE, Message::Statuses(statuses));
+        }
+    }
+
+    fn drain(&mut self, now: Time, out: &mut Outbox<Message>) {
+        self.sockets = SocketsOf::Closed;
+        self.shared.drain();
+        self.drain_until = Some(now + DRAIN_TIMEOUT);
+        self.tick(now, out);
+    }
+}
+
+impl Server<Message> for Proxy {
+    fn start(&mut self, now: Time, out: &mut Outbox<Message>) {
+        self.open(now, out);
+    }
+
+    fn handle(&mut self, now: Time, _from: ServerId, message: Message, out: &mut Outbox<Message>) {
+        let current = self.shared.current();
+        match message {
+            Message::Listeners(table) => {
+                self.replace(now, table, Rc::clone(current.endpoints()), out);
+            }
+            Message::Endpoints(endpoints) => {
+                self.replace(now, Rc::clone(current.table()), endpoints, out);
+            }
+            Message::Shutdown => self.drain(now, out),
+            other => log::warn!("the proxy has no use for {}", kernel_name(&other)),
+        }
+    }
+
+    fn timeout(&self) -> Option<Time> {
+        if self.drain_until.is_some() {
+            return (!self.released).then_some(self.next_look);
+        }
+        match &self.sockets {
+            SocketsOf::Host(ports) => ports.next_retry(),
+            SocketsOf::Steered(_) | SocketsOf::Closed => None,
+        }
+    }
+
+    fn tick(&mut self, now: Time, out: &mut Outbox<Message>) {
+        match self.drain_until {
+            Some(until) if !self.released && (self.shared.open() == 0 || now >= until) => {
+                self.released = true;
+                out.send(wiring::SIGNAL, Message::Released);
+            }
+            Some(_) => self.next_look = now + DRAIN_POLL,
+            None => self.open(now, out),
+        }
+    }
+
+    fn peer_restarted(&mut self, _now: Time, peer: ServerId, out: &mut Outbox<Message>) {
+        match peer {
+            wiring::BPF => {
+                if let Some(sockets) = &self.sent_sockets {
+                    out.send(wiring::BPF, Message::Sockets(sockets.clone()));
+                }
+            }
+            wiring::STORE => {
+                if let Some(statuses) = &self.sent_statuses {
+                    out.send(wiring::STORE, Message::Statuses(Rc::clone(statuses)));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        // Connections outlive a proxy that crashed, but not for long: its successor has the new tables.
+        self.shared.drain();
+    }
+}
+
+fn kernel_name(message: &Message) -> &'static str {
+    crate::kernel::Message::name(message)
+}
+
+/// Closes upstream connections that have been idle for long.
+async fn sweep(shared: Rc<Shared>) {
+    loop {
+        let now = clock::now();
+        shared.hosts.sweep(now);
+        Timer::at(now + UPSTREAM_SWEEP).await;
+    }
+}

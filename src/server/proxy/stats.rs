@@ -1,0 +1,144 @@
+//! Counters of the proxy on this thread: plain cells, no lock, no atomic.
+use std::cell::Cell;
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $name:ident,)*) => {
+        /// What the proxy has counted since the start.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        pub struct Stats {
+            $($(#[doc = $doc])+ pub $name: u64,)*
+        }
+
+        #[derive(Default)]
+        pub(super) struct Counters {
+            $(pub(super) $name: Counter,)*
+        }
+
+        impl Counters {
+            const fn new() -> Self {
+                Self { $($name: Counter(Cell::new(0)),)* }
+            }
+
+            fn snapshot(&self) -> Stats {
+                Stats { $($name: self.$name.0.get(),)* }
+            }
+        }
+
+        impl Stats {
+            /// Every counter with its name, for metrics.
+            pub fn entries(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name),)*]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Client connections accepted.
+    connections_accepted,
+    /// Client connections open now.
+    connections_open,
+    /// Client connections closed at once because there were too many.
+    connections_refused,
+    /// Client connections closed because nothing listens on their address and port any more.
+    connections_unclaimed,
+    /// Connection tasks that panicked.
+    connections_panicked,
+    /// Request heads taken.
+    requests,
+    /// Responses sent with a status of 1xx.
+    responses_1xx,
+    /// 2xx
+    responses_2xx,
+    /// 3xx
+    responses_3xx,
+    /// 4xx
+    responses_4xx,
+    /// 5xx
+    responses_5xx,
+    /// Responses made here, of those.
+    responses_local,
+    /// Connections to endpoints established.
+    upstream_connects,
+    /// Connections to endpoints that could not be established.
+    upstream_connect_failures,
+    /// Requests sent on a kept connection.
+    upstream_reuses,
+    /// Requests sent again because a kept connection was closed by the endpoint.
+    upstream_retries,
+    /// Idle connections to endpoints now.
+    upstream_idle,
+    /// Request heads or bodies refused because of their syntax.
+    bad_requests,
+    /// Responses of endpoints that broke the protocol.
+    bad_responses,
+    /// Requests without a route.
+    no_route,
+    /// Requests for which there was no endpoint.
+    no_endpoint,
+    /// Clients that were too slow or silent.
+    client_timeouts,
+    /// Endpoints that were too slow or silent.
+    upstream_timeouts,
+    /// Clients that went away during an exchange.
+    client_aborts,
+    /// Endpoints that closed during a response.
+    upstream_aborts,
+    /// Connections that became tunnels: upgrades and TLS passthrough.
+    tunnels,
+    /// TLS handshakes finished.
+    tls_handshakes,
+    /// TLS handshakes that failed.
+    tls_failures,
+    /// TLS handshakes refused because of the server name.
+    tls_unknown_names,
+}
+
+/// One number.
+#[derive(Default)]
+pub(super) struct Counter(Cell<u64>);
+
+thread_local! {
+    static COUNTERS: Counters = const { Counters::new() };
+}
+
+/// The counters of the proxy on this thread.
+pub fn stats() -> Stats {
+    COUNTERS.with(Counters::snapshot)
+}
+
+/// Gives access to the counters, to count.
+#[inline]
+pub(super) fn count(count: impl FnOnce(&Counters)) {
+    // Counted also while the thread ends: then it no longer matters.
+    let _ = COUNTERS.try_with(count);
+}
+
+// === impl Counter ===
+
+impl Counter {
+    #[inline]
+    pub(super) fn add(&self) {
+        self.0.set(self.0.get() + 1);
+    }
+
+    #[inline]
+    pub(super) fn subtract(&self, count: u64) {
+        self.0.set(self.0.get().saturating_sub(count));
+    }
+}
+
+// === impl Counters ===
+
+impl Counters {
+    #[inline]
+    pub(super) fn response(&self, status: u16) {
+        match status / 100 {
+            1 => self.responses_1xx.add(),
+            2 => self.responses_2xx.add(),
+            3 => self.responses_3xx.add(),
+            4 => self.responses_4xx.add(),
+            _ => self.responses_5xx.add(),
+        }
+    }
+}

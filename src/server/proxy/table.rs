@@ -1,0 +1,248 @@
+//! What the connections read: the listeners, routes and endpoints of one moment.
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+
+use super::balance::{Cluster, Plan};
+use super::upstream::Hosts;
+use crate::api::address::Port;
+use crate::api::endpoint::{Endpoint, Endpoints, ServicePort};
+use crate::api::route::{Action, Listener, ListenerProtocol, ListenerTable, Route};
+
+/// Immutable but for the turns of the balancing and what is made on demand; replaced whole. A request
+/// keeps the one it began with.
+pub(super) struct Snapshot {
+    /// Who listens where; the address is None for whatever is not an address of its own.
+    doors: HashMap<(Option<IpAddr>, Port), Door>,
+    /// What the balancing is made from.
+    endpoints: Rc<Endpoints>,
+    /// Keeps the routes, whose addresses are the keys of `plans`, alive.
+    table: Rc<ListenerTable>,
+    plans: RefCell<HashMap<*const Route, Rc<Plan>, BuildHasherDefault<PointerHasher>>>,
+    clusters: RefCell<HashMap<ServicePort, (Rc<[Endpoint]>, Rc<Cluster>)>>,
+    hosts: Rc<Hosts>,
+}
+
+/// The listeners at one address and port. In host-network mode one port serves HTTP and TLS (ING-16).
+#[derive(Clone, Default)]
+pub(super) struct Door {
+    pub(super) http: Option<Rc<Listener>>,
+    pub(super) tls: Option<Rc<Listener>>,
+}
+
+/// Several listeners want what only one can have.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Conflict {
+    pub(super) port: Port,
+    pub(super) services: Vec<String>,
+}
+
+/// The address of a route spreads well enough by itself.
+#[derive(Default)]
+pub(super) struct PointerHasher(u64);
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    pub(super) fn empty(hosts: Rc<Hosts>) -> Self {
+        Self {
+            doors: HashMap::new(),
+            endpoints: Rc::default(),
+            table: Rc::default(),
+            plans: RefCell::default(),
+            clusters: RefCell::default(),
+            hosts,
+        }
+    }
+
+    /// The successor of `before`. With `host_network` the listeners share the node's ports.
+    pub(super) fn new(
+        before: &Self,
+        table: Rc<ListenerTable>,
+        endpoints: Rc<Endpoints>,
+        host_network: bool,
+    ) -> (Self, Vec<Conflict>) {
+        let (doors, conflicts) =
+            if host_network { host_doors(&table) } else { (steered_doors(&table), Vec::new()) };
+        let hosts = Rc::clone(&before.hosts);
+        let clusters = kept_clusters(before, &endpoints);
+        let snapshot = Self {
+            doors,
+            endpoints,
+            table,
+            plans: RefCell::default(),
+            clusters: RefCell::new(clusters),
+            hosts,
+        };
+        (snapshot, conflicts)
+    }
+
+    pub(super) const fn table(&self) -> &Rc<ListenerTable> {
+        &self.table
+    }
+
+    pub(super) const fn endpoints(&self) -> &Rc<Endpoints> {
+        &self.endpoints
+    }
+
+    /// Who listens at the address a client has connected to.
+    pub(super) fn door(&self, local: SocketAddr) -> Option<&Door> {
+        let port = Port(local.port());
+        self.doors
+            .get(&(Some(local.ip().to_canonical()), port))
+            .or_else(|| self.doors.get(&(None, port)))
+    }
+
+    /// Whether a listener of this one has no successor.
+    pub(super) fn has_doors_that_are_not_in(&self, other: &Self) -> bool {
+        self.doors.keys().any(|key| !other.doors.contains_key(key))
+    }
+
+    /// The ports to listen on in host-network mode, with the Services that want each.
+    pub(super) fn host_ports(&self) -> BTreeMap<Port, Vec<String>> {
+        let mut ports: BTreeMap<Port, Vec<String>> = BTreeMap::new();
+        for listener in &self.table.all {
+            let names = ports.entry(host_port(listener)).or_default();
+            let name = listener.service.to_string();
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        ports
+    }
+
+    /// The balancing of a route of this snapshot.
+    #[inline]
+    pub(super) fn plan(&self, route: &Rc<Route>) -> Rc<Plan> {
+        if let Some(plan) = self.plans.borrow().get(&Rc::as_ptr(route)) {
+            return Rc::clone(plan);
+        }
+        self.make_plan(route)
+    }
+
+    #[cold]
+    fn make_plan(&self, route: &Rc<Route>) -> Rc<Plan> {
+        let backends: &[_] = match &route.action {
+            Action::Forward(backends) => backends,
+            Action::RedirectHttps(_) | Action::Refuse(..) => &[],
+        };
+        let share = |backend: &crate::api::route::Backend| {
+            (backend.weight, self.cluster(&backend.service))
+        };
+        let plan = Rc::new(Plan::new(backends.iter().map(share)));
+        self.plans.borrow_mut().insert(Rc::as_ptr(route), Rc::clone(&plan));
+        plan
+    }
+
+    fn cluster(&self, service: &ServicePort) -> Rc<Cluster> {
+        if let Some((_, cluster)) = self.clusters.borrow().get(service) {
+            return Rc::clone(cluster);
+        }
+        let list = self.endpoints.by_port.get(service).map_or_else(|| Rc::from([]), Rc::clone);
+        let cluster = Rc::new(Cluster::new(&list, 0, |endpoint| self.hosts.get(endpoint.address)));
+        self.clusters.borrow_mut().insert(service.clone(), (list, Rc::clone(&cluster)));
+        cluster
+    }
+}
+
+// === impl Door ===
+
+impl Door {
+    pub(super) fn of(listener: &Rc<Listener>) -> Self {
+        let mut door = Self::default();
+        *door.side(listener.protocol) = Some(Rc::clone(listener));
+        door
+    }
+
+    pub(super) fn get(&self, protocol: ListenerProtocol) -> Option<&Rc<Listener>> {
+        match protocol {
+            ListenerProtocol::Http => self.http.as_ref(),
+            ListenerProtocol::Tls => self.tls.as_ref(),
+        }
+    }
+
+    fn side(&mut self, protocol: ListenerProtocol) -> &mut Option<Rc<Listener>> {
+        match protocol {
+            ListenerProtocol::Http => &mut self.http,
+            ListenerProtocol::Tls => &mut self.tls,
+        }
+    }
+}
+
+// === impl PointerHasher ===
+
+impl Hasher for PointerHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_usize(&mut self, address: usize) {
+        // Routes are aligned; a multiplication moves what differs to the bits the table looks at.
+        self.0 = (address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+fn steered_doors(table: &ListenerTable) -> HashMap<(Option<IpAddr>, Port), Door> {
+    let door = |(&(address, port), listener): (&(IpAddr, Port), &Rc<Listener>)| {
+        ((Some(address), port), Door::of(listener))
+    };
+    table.by_address.iter().map(door).collect()
+}
+
+fn host_port(listener: &Listener) -> Port {
+    listener.host_port.unwrap_or(listener.port)
+}
+
+/// A virtual address if the client came to one (something else has put it on this node); else the
+/// shared listener of the port; else the only one.
+fn host_doors(table: &ListenerTable) -> (HashMap<(Option<IpAddr>, Port), Door>, Vec<Conflict>) {
+    let mut doors: HashMap<(Option<IpAddr>, Port), Door> = HashMap::new();
+    for ((address, _), listener) in &table.by_address {
+        let door = doors.entry((Some(*address), host_port(listener))).or_default();
+        *door.side(listener.protocol) = Some(Rc::clone(listener));
+    }
+    let mut claims: BTreeMap<(Port, ListenerProtocol), Vec<&Rc<Listener>>> = BTreeMap::new();
+    for listener in &table.all {
+        claims.entry((host_port(listener), listener.protocol)).or_default().push(listener);
+    }
+    let mut conflicts = Vec::new();
+    for ((port, protocol), claimants) in claims {
+        let shared = || claimants.iter().find(|listener| listener.shared);
+        let winner = if let [only] = claimants[..] { Some(only) } else { shared().copied() };
+        if let Some(winner) = winner {
+            *doors.entry((None, port)).or_default().side(protocol) = Some(Rc::clone(winner));
+        } else {
+            let services = claimants.iter().map(|listener| listener.service.to_string()).collect();
+            conflicts.push(Conflict { port, services });
+        }
+    }
+    (doors, conflicts)
+}
+
+/// The clusters in use, with their turns; those whose endpoints did not change are shared.
+fn kept_clusters(
+    before: &Snapshot,
+    endpoints: &Endpoints,
+) -> HashMap<ServicePort, (Rc<[Endpoint]>, Rc<Cluster>)> {
+    let mut kept = HashMap::new();
+    for (service, (old_list, old)) in &*before.clusters.borrow() {
+        let Some(list) = endpoints.by_port.get(service) else { continue };
+        let same = Rc::ptr_eq(list, old_list) || list == old_list;
+        let cluster = if same {
+            Rc::clone(old)
+        } else {
+            let host = |endpoint: &Endpoint| before.hosts.get(endpoint.address);
+            Rc::new(Cluster::new(list, old.turn(), host))
+        };
+        kept.insert(service.clone(), (Rc::clone(list), cluster));
+    }
+    kept
+}

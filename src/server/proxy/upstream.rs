@@ -1,0 +1,155 @@
+//! Connections to endpoints: establishing, keeping and reusing them.
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use super::limits::{
+    IDLE_PER_ENDPOINT, IDLE_TOTAL, UPSTREAM_IDLE_TIMEOUT, UPSTREAM_KEEPALIVE,
+};
+use super::stats::count;
+use crate::io::buffer::Buffer;
+use crate::io::reactor;
+use crate::io::stream::Stream;
+use crate::io::tcp::TcpStream;
+use crate::kernel::Time;
+
+/// One address that requests are sent to, and its idle connections, the most recently used last.
+pub(super) struct Host {
+    pub(super) address: SocketAddr,
+    idle: RefCell<Vec<Idle>>,
+    /// No Service has this endpoint any more: connections are not kept.
+    gone: Cell<bool>,
+    total_idle: Rc<Cell<usize>>,
+}
+
+struct Idle {
+    stream: TcpStream,
+    since: Time,
+}
+
+/// All addresses in use. A host lives on while the tables change, with its connections.
+#[derive(Default)]
+pub(super) struct Hosts {
+    by_address: RefCell<HashMap<SocketAddr, Rc<Host>>>,
+    total_idle: Rc<Cell<usize>>,
+}
+
+/// A connection to an endpoint that carries a request.
+pub(super) struct Upstream {
+    pub(super) stream: Stream,
+    pub(super) host: Rc<Host>,
+    /// It has carried a request before.
+    pub(super) reused: bool,
+    pub(super) input: Buffer,
+}
+
+// === impl Hosts ===
+
+impl Hosts {
+    pub(super) fn get(&self, address: SocketAddr) -> Rc<Host> {
+        let mut hosts = self.by_address.borrow_mut();
+        let host = hosts.entry(address).or_insert_with(|| {
+            Rc::new(Host {
+                address,
+                idle: RefCell::new(Vec::new()),
+                gone: Cell::new(false),
+                total_idle: Rc::clone(&self.total_idle),
+            })
+        });
+        Rc::clone(host)
+    }
+
+    /// Forgets all addresses but those that `used` names.
+    pub(super) fn retain(&self, used: impl Fn(SocketAddr) -> bool) {
+        self.by_address.borrow_mut().retain(|address, host| {
+            let keep = used(*address);
+            if !keep {
+                host.gone.set(true);
+                host.close_idle(|_| true);
+            }
+            keep
+        });
+    }
+
+    /// Closes idle connections that are too old or were closed by the endpoint.
+    pub(super) fn sweep(&self, now: Time) {
+        for host in self.by_address.borrow().values() {
+            host.close_idle(|idle| {
+                now.since(idle.since) >= UPSTREAM_IDLE_TIMEOUT || !idle.stream.is_quiet(false)
+            });
+        }
+    }
+
+    /// Closes all idle connections.
+    pub(super) fn close_all(&self) {
+        for host in self.by_address.borrow().values() {
+            host.close_idle(|_| true);
+        }
+    }
+}
+
+// === impl Host ===
+
+impl Host {
+    /// An idle connection that is still good. `ask_kernel`: look once more, because the request must
+    /// not be sent twice.
+    #[inline]
+    pub(super) fn take_idle(self: &Rc<Self>, ask_kernel: bool) -> Option<Upstream> {
+        loop {
+            let idle = self.idle.borrow_mut().pop()?;
+            self.uncount(1);
+            if idle.stream.is_quiet(ask_kernel) {
+                count(|c| c.upstream_reuses.add());
+                return Some(Upstream {
+                    stream: Stream::Tcp(idle.stream),
+                    host: Rc::clone(self),
+                    reused: true,
+                    input: Buffer::new(),
+                });
+            }
+        }
+    }
+
+    fn close_idle(&self, close: impl Fn(&Idle) -> bool) {
+        let mut idle = self.idle.borrow_mut();
+        let before = idle.len();
+        idle.retain(|idle| !close(idle));
+        self.uncount(before - idle.len());
+    }
+
+    fn uncount(&self, closed: usize) {
+        self.total_idle.set(self.total_idle.get() - closed);
+        count(|c| c.upstream_idle.subtract(closed as u64));
+    }
+}
+
+// === impl Upstream ===
+
+impl Upstream {
+    pub(super) fn fresh(stream: TcpStream, host: &Rc<Host>) -> Self {
+        count(|c| c.upstream_connects.add());
+        // A dead endpoint is noticed by other timeouts too.
+        let _ = stream.set_keepalive(UPSTREAM_KEEPALIVE);
+        Self {
+            stream: Stream::Tcp(stream),
+            host: Rc::clone(host),
+            reused: false,
+            input: Buffer::new(),
+        }
+    }
+
+    /// Keeps the connection for another request, if there is room. Its last exchange must be over.
+    #[inline]
+    pub(super) fn keep(self) {
+        let Stream::Tcp(stream) = self.stream else { return };
+        let host = &self.host;
+        let mut idle = host.idle.borrow_mut();
+        let room = idle.len() < IDLE_PER_ENDPOINT && host.total_idle.get() < IDLE_TOTAL;
+        if room && !host.gone.get() {
+            idle.push(Idle { stream, since: reactor::loop_now() });
+            host.total_idle.set(host.total_idle.get() + 1);
+            count(|c| c.upstream_idle.add());
+        }
+    }
+}

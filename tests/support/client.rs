@@ -1,0 +1,1 @@
+//! Clients that say exactly what they are told.
