@@ -1,5 +1,5 @@
 //! A proxy on a thread of its own, with real sockets, and the world it serves.
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses a part of it")]
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -125,16 +125,16 @@ impl Server<Message> for Listening {
 impl TestProxy {
     /// A proxy on ordinary sockets (`--no-bpf`).
     pub fn start(world: World) -> Self {
-        Self::with_config(Config { no_bpf: true, ..Config::default() }, world)
+        Self::with_config(|| Config { no_bpf: true, ..Config::default() }, world)
     }
 
-    pub fn with_config(config: Config, world: World) -> Self {
+    pub fn with_config(config: fn() -> Config, world: World) -> Self {
         let (commands, receiver) = channel::<Command>();
         let (wake, woken) = UnixStream::pair().unwrap();
         let said = Arc::new(Mutex::new(Said::default()));
         let thread = std::thread::spawn({
             let said = Arc::clone(&said);
-            move || serve(config, receiver, woken, &said)
+            move || serve(config(), receiver, woken, &said)
         });
         let proxy = Self { commands, wake, said, thread: Some(thread) };
         proxy.update(world);
