@@ -73,6 +73,7 @@ impl HookDriver {
             }
         }
         self.programmed = Some(Rc::clone(&programmed));
+        out.send(wiring::ADMIN, Message::Programmed(Rc::clone(&programmed)));
         out.send(wiring::DATAPATH, Message::Programmed(programmed));
         self.report(now, out);
     }
@@ -281,6 +282,9 @@ impl Server<Message> for HookDriver {
         {
             out.send(peer, Message::Programmed(Rc::clone(programmed)));
         } else if peer == wiring::ADMIN {
+            if let Some(programmed) = &self.programmed {
+                out.send(peer, Message::Programmed(Rc::clone(programmed)));
+            }
             self.report(now, out);
         }
     }

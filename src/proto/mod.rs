@@ -1,16 +1,13 @@
-//! proto
-pub mod claims;
-pub mod fuzz;
-pub mod http1;
-pub mod object;
-pub mod value;
-//! Sans-IO codecs: bytes in, values out, and back.
-pub mod x509;
+//! Codecs without input and output: bytes in, values out, and back.
 pub mod arp;
 pub mod checksum;
+pub mod claims;
 pub mod ether;
-pub mod ndp;
-pub mod vrrp;
-//! Codecs without input and output: bytes in, views and decisions out.
+pub mod fuzz;
 pub mod http1;
+pub mod ndp;
+pub mod object;
 pub mod tls;
+pub mod value;
+pub mod vrrp;
+pub mod x509;

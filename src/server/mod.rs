@@ -1,13 +1,11 @@
-//! server
-pub mod manifests;
-//! The servers, one folder each. A server never imports another one.
+//! The servers, one folder each. A server never imports another one; it sees `kernel`, `api` and `proto`
+//! (proxy and admin also `io`, for the tasks of their connections).
+pub mod admin;
+pub mod announce;
 pub mod datapath;
 pub mod endpoint;
+pub mod ipam;
+pub mod manifests;
+pub mod proxy;
 pub mod route;
 pub mod store;
-pub mod ipam;
-pub mod announce;
-pub mod admin;
-//! The servers. Each is on its own and sees only `kernel`, `api` and `proto` (proxy and admin also `io`,
-//! for the tasks of their connections).
-pub mod proxy;

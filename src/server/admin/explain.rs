@@ -288,6 +288,10 @@ fn explain_tls(
             steps.add("certificate", "the backend's own: TLS is passed through", &why);
             Tls::Passthrough(Rc::clone(route))
         }
+        TlsAction::Refuse(reason) => {
+            steps.add("certificate", &format!("handshake refused: {reason}"), &why);
+            Tls::Refused
+        }
     }
 }
 

@@ -164,7 +164,7 @@ impl Announce {
         problems.extend(self.conflicts(now));
         let leases = self.lease_list(now);
         let generated = Rc::new(Generated { leases, ..Generated::default() });
-        Statuses { by_object, problems, generated }
+        Statuses { by_object, problems, generated, ipam: None }
     }
 
     /// One complaint for each address that a stranger uses or has used lately.

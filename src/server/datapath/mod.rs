@@ -115,7 +115,8 @@ impl DatapathServer {
                 self.listeners.as_ref().map_or(Generation(1), |l| l.generation.next());
             let table = Rc::new(table);
             self.listeners = Some(Rc::clone(&table));
-            out.send(wiring::PROXY, Message::Listeners(table));
+            out.send(wiring::PROXY, Message::Listeners(Rc::clone(&table)));
+            out.send(wiring::ADMIN, Message::Listeners(table));
         }
         served
     }
@@ -223,7 +224,7 @@ impl Server<Message> for DatapathServer {
     fn peer_restarted(&mut self, _now: Time, peer: ServerId, out: &mut Outbox<Message>) {
         match (peer, &self.program, &self.listeners) {
             (wiring::BPF, Some(program), _) => out.send(peer, Message::Program(Rc::clone(program))),
-            (wiring::PROXY, _, Some(listeners)) => {
+            (wiring::PROXY | wiring::ADMIN, _, Some(listeners)) => {
                 out.send(peer, Message::Listeners(Rc::clone(listeners)));
             }
             (wiring::STORE, ..) => out.send(peer, Message::Statuses(Rc::clone(&self.statuses))),

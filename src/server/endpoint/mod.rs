@@ -98,6 +98,7 @@ impl EndpointServer {
             self.endpoints = Rc::new(endpoints);
             self.send_endpoints(wiring::PROXY, out);
             self.send_endpoints(wiring::ANNOUNCE, out);
+            self.send_endpoints(wiring::ADMIN, out);
         }
         let statuses = Statuses {
             problems: problems(objects),
@@ -137,7 +138,7 @@ impl Server<Message> for EndpointServer {
             return;
         }
         match peer {
-            wiring::PROXY | wiring::ANNOUNCE => self.send_endpoints(peer, out),
+            wiring::PROXY | wiring::ANNOUNCE | wiring::ADMIN => self.send_endpoints(peer, out),
             wiring::STORE => out.send(peer, Message::Statuses(Rc::clone(&self.statuses))),
             _ => {}
         }

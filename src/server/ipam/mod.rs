@@ -80,6 +80,9 @@ use crate::proto::claims::{
 
 /// The name of the state file.
 pub const STATE_NAME: &str = "addresses";
+/// Who is told which Service has which address.
+const READERS: [ServerId; 5] =
+    [wiring::ANNOUNCE, wiring::DATAPATH, wiring::ROUTE, wiring::STORE, wiring::ADMIN];
 /// How long an address must have stayed the same before it counts as in use. Longer than files of one
 /// change take to arrive and a starting node takes to hear the others; each node adds up to a quarter of it,
 /// by its name, so that usually one is first and the others hear of it.
@@ -404,7 +407,7 @@ impl Ipam {
         let assignments = Assignments { by_service: by_service.collect() };
         if *self.assignments != assignments || !self.published {
             self.assignments = Rc::new(assignments);
-            for peer in [wiring::ANNOUNCE, wiring::DATAPATH, wiring::ROUTE, wiring::STORE] {
+            for peer in READERS {
                 out.send(peer, Message::Assignments(Rc::clone(&self.assignments)));
             }
         }
@@ -549,7 +552,7 @@ impl Server<Message> for Ipam {
         if !self.published {
             return;
         }
-        if [wiring::ANNOUNCE, wiring::DATAPATH, wiring::ROUTE, wiring::STORE].contains(&peer) {
+        if READERS.contains(&peer) {
             out.send(peer, Message::Assignments(Rc::clone(&self.assignments)));
         }
         if peer == wiring::STORE {

@@ -78,7 +78,7 @@ pub(super) async fn handshake(mut connection: Connection) -> Option<Connection> 
             pass_through(connection, route).await;
             None
         }
-        None => {
+        Some(TlsAction::Refuse(_)) | None => {
             count(|c| c.tls_unknown_names.add());
             refuse(connection, UNRECOGNIZED_NAME).await
         }
@@ -178,7 +178,7 @@ impl ResolvesServerCert for CurrentTable {
         OFFERING.with_borrow(|listener| {
             match listener.as_ref()?.tls.find(name.as_deref())? {
                 TlsAction::Terminate(certificate) => Some(Arc::clone(&certificate.key)),
-                TlsAction::Passthrough(_) => None,
+                TlsAction::Passthrough(_) | TlsAction::Refuse(_) => None,
             }
         })
     }

@@ -98,6 +98,7 @@ impl RouteServer {
             let generation = self.routes.generation.next();
             self.routes = Rc::new(RouteTable { generation, listeners });
             out.send(wiring::DATAPATH, Message::Routes(Rc::clone(&self.routes)));
+            out.send(wiring::ADMIN, Message::Routes(Rc::clone(&self.routes)));
         }
         self.report(out);
     }
@@ -193,7 +194,7 @@ impl Server<Message> for RouteServer {
             return;
         }
         match peer {
-            wiring::DATAPATH => out.send(peer, Message::Routes(Rc::clone(&self.routes))),
+            wiring::DATAPATH | wiring::ADMIN => out.send(peer, Message::Routes(Rc::clone(&self.routes))),
             wiring::STORE => out.send(peer, Message::Statuses(Rc::clone(&self.statuses))),
             _ => {}
         }
