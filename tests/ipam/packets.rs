@@ -139,6 +139,17 @@ fn a_starting_node_adopts_what_the_others_use() {
 }
 
 #[test]
+fn one_claim_told_with_two_ages_is_as_old_as_the_older() {
+    let mut node = Node::with([pool("p", "10.0.0.1-10.0.0.9")], ["a/a", "a/b"].map(service));
+    node.wait(3_000);
+    // Another has seen a/a use its address for long, so a third with a claim in between is too late.
+    hear_claims(&mut node, 100_000, &[claim("a/a", "10.0.0.1", 1_000)]);
+    hear_claims(&mut node, 100_000, &[claim("a/a", "10.0.0.1", 90_000)]);
+    hear_claims(&mut node, 100_000, &[claim("a/b", "10.0.0.1", 50_000)]);
+    assert_eq!([node.of("a/a"), node.of("a/b")], ["10.0.0.1", "10.0.0.2"]);
+}
+
+#[test]
 fn a_stale_memory_gives_way_to_what_is_in_use() {
     let mut old = Node::with([pool("p", "10.0.0.1-10.0.0.9")], ["a/a", "a/b"].map(service));
     old.wait(1_000_000);

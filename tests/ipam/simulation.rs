@@ -21,6 +21,9 @@ const SEEDS: u64 = 2_000;
 /// Objects reach the nodes within this time of each other: less than an address takes to settle.
 const SKEW: u64 = 500;
 
+/// In some partitions they do not: the sides then give away the same addresses differently.
+const LATE: u64 = 6_000;
+
 type Assigned = BTreeMap<NamespacedName, Vec<IpAddr>>;
 
 struct Random(u64);
@@ -75,6 +78,8 @@ struct World {
     loss: u64,
     delay: u64,
     skew: u64,
+    /// Services reach some nodes seconds later than others.
+    late: bool,
     // The objects as they were last written.
     services: BTreeMap<NamespacedName, Rc<Service>>,
     pools: BTreeMap<NamespacedName, Rc<Pool>>,
@@ -108,6 +113,7 @@ impl World {
             loss,
             delay,
             skew: SKEW,
+            late: false,
             services: BTreeMap::new(),
             pools: BTreeMap::new(),
             log: Vec::new(),
@@ -272,7 +278,7 @@ impl World {
     }
 
     fn change_something(&mut self) {
-        let change = match self.random.below(10) {
+        let change = match self.random.below(if self.late { 7 } else { 10 }) {
             0..=4 => {
                 let new = self.random_service();
                 Change::Service(new.meta.name.clone(), Some(Rc::new(new)))
@@ -289,6 +295,9 @@ impl World {
 
     /// All nodes up and connected; runs until they agree, and some more.
     fn settle(&mut self) -> Result<Assigned, String> {
+        if std::mem::take(&mut self.late) {
+            self.run(LATE);
+        }
         self.skew = SKEW;
         for at in 0..self.machines.len() {
             self.machines[at].side = 0;
@@ -499,6 +508,10 @@ fn disturb(world: &mut World) {
             world.note("partition".into());
             for machine in &mut world.machines {
                 machine.side = u8::from(world.random.chance(50));
+            }
+            if world.random.chance(50) {
+                world.late = true;
+                world.skew = LATE;
             }
             let pause = world.random.below(6_000);
             world.run(pause);
