@@ -60,6 +60,8 @@ struct Machine {
     ipam: Option<Ipam>,
     /// Its clock is ahead of the world's by this.
     offset: Duration,
+    /// When its next timer is due, on the world's clock.
+    due: Option<Time>,
     saved: Option<Vec<u8>>,
     services: BTreeMap<NamespacedName, Rc<Service>>,
     pools: BTreeMap<NamespacedName, Rc<Pool>>,
@@ -94,6 +96,7 @@ impl World {
             name: format!("node-{n}"),
             ipam: None,
             offset: Duration::from_secs(random.below(1_000_000)),
+            due: None,
             saved: None,
             services: BTreeMap::new(),
             pools: BTreeMap::new(),
@@ -161,6 +164,9 @@ impl World {
     }
 
     fn listen(&mut self, at: usize, mut out: Outbox<Message>) {
+        let machine = &mut self.machines[at];
+        let due = machine.ipam.as_ref().and_then(Server::timeout);
+        machine.due = due.map(|due| due - machine.offset);
         for (to, message) in out.take() {
             match message {
                 Message::Assignments(new) if to == wiring::STORE => {
@@ -191,7 +197,8 @@ impl World {
         let end = self.now + Duration::from_millis(millis);
         loop {
             let event = self.events.keys().next().map(|key| key.0);
-            let timer = (0..self.machines.len()).filter_map(|at| Some((self.due(at)?, at))).min();
+            let timer =
+                (0..self.machines.len()).filter_map(|at| Some((self.machines[at].due?, at))).min();
             let first = [event, timer.map(|timer| timer.0)].into_iter().flatten().min();
             let Some(first) = first.filter(|first| *first <= end) else { break };
             self.now = self.now.max(first);
@@ -201,16 +208,13 @@ impl World {
             } else if let Some((_, at)) = timer {
                 let machine = &mut self.machines[at];
                 let mut out = Outbox::new();
-                machine.ipam.as_mut().unwrap().tick(self.now + machine.offset, &mut out);
+                if let Some(ipam) = machine.ipam.as_mut() {
+                    ipam.tick(self.now + machine.offset, &mut out);
+                }
                 self.listen(at, out);
             }
         }
         self.now = end;
-    }
-
-    fn due(&self, at: usize) -> Option<Time> {
-        let machine = &self.machines[at];
-        machine.ipam.as_ref()?.timeout().map(|due| due - machine.offset)
     }
 
     fn happen(&mut self, event: Event) {
@@ -429,9 +433,9 @@ struct InUse(BTreeSet<(NamespacedName, IpAddr)>);
 
 impl InUse {
     fn after(assigned: &Assigned) -> Self {
-        let all = assigned.iter().flat_map(|(name, list)| {
-            list.iter().map(move |address| (name.clone(), *address))
-        });
+        let all = assigned
+            .iter()
+            .flat_map(|(name, list)| list.iter().map(move |address| (name.clone(), *address)));
         Self(all.collect())
     }
 
