@@ -109,9 +109,7 @@ fn block(text: &str) -> IpBlock {
 }
 
 pub(crate) fn selecting(key: &str, value: &str) -> Option<LabelSelector> {
-    Some(LabelSelector {
-        requirements: vec![Requirement::In(key.into(), vec![value.into()])],
-    })
+    Some(LabelSelector { requirements: vec![Requirement::In(key.into(), vec![value.into()])] })
 }
 
 pub(crate) fn config(node: &str) -> Config {

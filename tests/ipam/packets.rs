@@ -63,7 +63,8 @@ fn packets_and_state_files_survive_a_round_trip() {
 #[test]
 fn the_layout_is_fixed() {
     let packet = encode_claims("n1", 0x0102, &[claim("a/b", "10.0.0.1", 7)]);
-    let expected = b"PLCL\x01\x02\0\0\0\0\0\0\x01\x02\x02n1\0\x01\0\0\0\0\0\0\0\x07\x01a\x01b\x04\x0a\0\0\x01";
+    let expected =
+        b"PLCL\x01\x02\0\0\0\0\0\0\x01\x02\x02n1\0\x01\0\0\0\0\0\0\0\x07\x01a\x01b\x04\x0a\0\0\x01";
     assert_eq!(packet, [expected.to_vec()]);
 }
 
@@ -122,7 +123,8 @@ fn a_neighbor_that_has_used_an_address_longer_is_believed() {
 #[test]
 fn one_that_has_just_started_is_not_whatever_its_clock_shows() {
     for clock in [0, 5_000, 1_000_000_000] {
-        let mut node = Node::with([pool("p", "10.0.0.1-10.0.0.9")], [service("a/a"), service("a/b")]);
+        let mut node =
+            Node::with([pool("p", "10.0.0.1-10.0.0.9")], [service("a/a"), service("a/b")]);
         node.wait(60_000);
         hear_claims(&mut node, clock, &[claim("a/b", "10.0.0.1", clock.saturating_sub(2_000))]);
         assert_eq!([node.of("a/a"), node.of("a/b")], ["10.0.0.1", "10.0.0.2"], "clock {clock}");
@@ -136,6 +138,17 @@ fn a_starting_node_adopts_what_the_others_use() {
     assert!(node.sent[0].starts_with(b"PLCL\x01\x01"), "asks at once");
     hear_claims(&mut node, 9_000_000, &[claim("a/a", "10.0.0.7", 8_000_000)]);
     assert_eq!([node.of("a/a"), node.of("a/b")], ["10.0.0.7", "10.0.0.1"]);
+}
+
+#[test]
+fn one_claim_told_with_two_ages_is_as_old_as_the_older() {
+    let mut node = Node::with([pool("p", "10.0.0.1-10.0.0.9")], ["a/a", "a/b"].map(service));
+    node.wait(3_000);
+    // Another has seen a/a use its address for long, so a third with a claim in between is too late.
+    hear_claims(&mut node, 100_000, &[claim("a/a", "10.0.0.1", 1_000)]);
+    hear_claims(&mut node, 100_000, &[claim("a/a", "10.0.0.1", 90_000)]);
+    hear_claims(&mut node, 100_000, &[claim("a/b", "10.0.0.1", 50_000)]);
+    assert_eq!([node.of("a/a"), node.of("a/b")], ["10.0.0.1", "10.0.0.2"]);
 }
 
 #[test]
@@ -218,7 +231,8 @@ fn own_packets_and_garbage_do_nothing() {
 
 #[test]
 fn a_flood_of_forged_digests_cannot_make_a_storm() {
-    let mut node = Node::with([pool("p", "10.0.0.0/24")], (0..40).map(|n| service(&format!("a/s{n}"))));
+    let mut node =
+        Node::with([pool("p", "10.0.0.0/24")], (0..40).map(|n| service(&format!("a/s{n}"))));
     node.wait(5_000);
     let before = node.sent.len();
     for n in 0..2_000_u64 {

@@ -7,8 +7,7 @@ use crate::harness::*;
 
 fn many(number: usize) -> impl Iterator<Item = Service> {
     (0..number).map(|n| {
-        service(&format!("ns-{}/web-{n:05}", n % 7))
-            .families(IpFamilyPolicy::RequireDualStack, &[])
+        service(&format!("ns-{}/web-{n:05}", n % 7)).families(IpFamilyPolicy::RequireDualStack, &[])
     })
 }
 
@@ -49,7 +48,8 @@ fn five_thousand_services_on_large_pools() {
 #[test]
 fn a_full_pool_is_not_searched_again_for_each_service() {
     // Quadratic would be 4 * 10^8 look-ups: minutes, unoptimised.
-    let node = Node::with([pool("p", "10.0.0.0/18")], (0..20_000).map(|n| service(&format!("a/s{n}"))));
+    let node =
+        Node::with([pool("p", "10.0.0.0/18")], (0..20_000).map(|n| service(&format!("a/s{n}"))));
     assert_eq!(node.assignments.len(), 16_384);
     assert_eq!(node.statuses.ipam.as_ref().unwrap().services_unsatisfied, 20_000 - 16_384);
 }

@@ -21,6 +21,9 @@ const SEEDS: u64 = 2_000;
 /// Objects reach the nodes within this time of each other: less than an address takes to settle.
 const SKEW: u64 = 500;
 
+/// In some partitions they do not: the sides then give away the same addresses differently.
+const LATE: u64 = 6_000;
+
 type Assigned = BTreeMap<NamespacedName, Vec<IpAddr>>;
 
 struct Random(u64);
@@ -57,6 +60,8 @@ struct Machine {
     ipam: Option<Ipam>,
     /// Its clock is ahead of the world's by this.
     offset: Duration,
+    /// When its next timer is due, on the world's clock.
+    due: Option<Time>,
     saved: Option<Vec<u8>>,
     services: BTreeMap<NamespacedName, Rc<Service>>,
     pools: BTreeMap<NamespacedName, Rc<Pool>>,
@@ -75,6 +80,8 @@ struct World {
     loss: u64,
     delay: u64,
     skew: u64,
+    /// Services reach some nodes seconds later than others.
+    late: bool,
     // The objects as they were last written.
     services: BTreeMap<NamespacedName, Rc<Service>>,
     pools: BTreeMap<NamespacedName, Rc<Pool>>,
@@ -89,6 +96,7 @@ impl World {
             name: format!("node-{n}"),
             ipam: None,
             offset: Duration::from_secs(random.below(1_000_000)),
+            due: None,
             saved: None,
             services: BTreeMap::new(),
             pools: BTreeMap::new(),
@@ -108,6 +116,7 @@ impl World {
             loss,
             delay,
             skew: SKEW,
+            late: false,
             services: BTreeMap::new(),
             pools: BTreeMap::new(),
             log: Vec::new(),
@@ -155,6 +164,9 @@ impl World {
     }
 
     fn listen(&mut self, at: usize, mut out: Outbox<Message>) {
+        let machine = &mut self.machines[at];
+        let due = machine.ipam.as_ref().and_then(Server::timeout);
+        machine.due = due.map(|due| due - machine.offset);
         for (to, message) in out.take() {
             match message {
                 Message::Assignments(new) if to == wiring::STORE => {
@@ -185,7 +197,8 @@ impl World {
         let end = self.now + Duration::from_millis(millis);
         loop {
             let event = self.events.keys().next().map(|key| key.0);
-            let timer = (0..self.machines.len()).filter_map(|at| Some((self.due(at)?, at))).min();
+            let timer =
+                (0..self.machines.len()).filter_map(|at| Some((self.machines[at].due?, at))).min();
             let first = [event, timer.map(|timer| timer.0)].into_iter().flatten().min();
             let Some(first) = first.filter(|first| *first <= end) else { break };
             self.now = self.now.max(first);
@@ -195,16 +208,13 @@ impl World {
             } else if let Some((_, at)) = timer {
                 let machine = &mut self.machines[at];
                 let mut out = Outbox::new();
-                machine.ipam.as_mut().unwrap().tick(self.now + machine.offset, &mut out);
+                if let Some(ipam) = machine.ipam.as_mut() {
+                    ipam.tick(self.now + machine.offset, &mut out);
+                }
                 self.listen(at, out);
             }
         }
         self.now = end;
-    }
-
-    fn due(&self, at: usize) -> Option<Time> {
-        let machine = &self.machines[at];
-        machine.ipam.as_ref()?.timeout().map(|due| due - machine.offset)
     }
 
     fn happen(&mut self, event: Event) {
@@ -272,7 +282,7 @@ impl World {
     }
 
     fn change_something(&mut self) {
-        let change = match self.random.below(10) {
+        let change = match self.random.below(if self.late { 7 } else { 10 }) {
             0..=4 => {
                 let new = self.random_service();
                 Change::Service(new.meta.name.clone(), Some(Rc::new(new)))
@@ -289,6 +299,9 @@ impl World {
 
     /// All nodes up and connected; runs until they agree, and some more.
     fn settle(&mut self) -> Result<Assigned, String> {
+        if std::mem::take(&mut self.late) {
+            self.run(LATE);
+        }
         self.skew = SKEW;
         for at in 0..self.machines.len() {
             self.machines[at].side = 0;
@@ -420,9 +433,9 @@ struct InUse(BTreeSet<(NamespacedName, IpAddr)>);
 
 impl InUse {
     fn after(assigned: &Assigned) -> Self {
-        let all = assigned.iter().flat_map(|(name, list)| {
-            list.iter().map(move |address| (name.clone(), *address))
-        });
+        let all = assigned
+            .iter()
+            .flat_map(|(name, list)| list.iter().map(move |address| (name.clone(), *address)));
         Self(all.collect())
     }
 
@@ -499,6 +512,10 @@ fn disturb(world: &mut World) {
             world.note("partition".into());
             for machine in &mut world.machines {
                 machine.side = u8::from(world.random.chance(50));
+            }
+            if world.random.chance(50) {
+                world.late = true;
+                world.skew = LATE;
             }
             let pause = world.random.below(6_000);
             world.run(pause);

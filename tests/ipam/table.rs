@@ -18,7 +18,10 @@ fn lb_01_dormant_until_the_first_pool() {
     assert_eq!((node.of("a/web"), node.satisfied("a/web")), (String::new(), String::new()));
     assert!(node.statuses.by_object.is_empty());
     node.put_pool(pool("p", "10.0.0.1"));
-    assert_eq!((node.of("a/web").as_str(), node.satisfied("a/web").as_str()), ("10.0.0.1", SATISFIED));
+    assert_eq!(
+        (node.of("a/web").as_str(), node.satisfied("a/web").as_str()),
+        ("10.0.0.1", SATISFIED)
+    );
     // Once awake it says what is missing.
     node.remove("p");
     assert_eq!((node.of("a/web").as_str(), node.satisfied("a/web").as_str()), ("", NO_POOL));
@@ -114,11 +117,16 @@ fn lb_06_selectors_see_labels_and_the_synthetic_ones() {
         ("io.kubernetes.service.namespace", "b", "b/three"),
     ] {
         let picky = pool("p", "10.0.0.1-10.0.0.9").with(|p| p.selector = selecting(key, value));
-        let services = [service("a/one").label("color", "red"), service("a/two"), service("b/three")];
+        let services =
+            [service("a/one").label("color", "red"), service("a/two"), service("b/three")];
         let node = Node::with([picky], services);
         for one in ["a/one", "a/two", "b/three"] {
             let expected = if one == selected { ("10.0.0.1", SATISFIED) } else { ("", NO_POOL) };
-            assert_eq!((node.of(one).as_str(), node.satisfied(one).as_str()), expected, "{key} {one}");
+            assert_eq!(
+                (node.of(one).as_str(), node.satisfied(one).as_str()),
+                expected,
+                "{key} {one}"
+            );
         }
     }
 }
@@ -232,8 +240,10 @@ fn lb_09_counts_are_exact_whatever_the_size() {
 #[test]
 fn lb_10_shrinking_a_pool_moves_only_those_who_must() {
     let names = ["a/a", "a/b", "a/c", "a/d"];
-    let mut node = Node::with([pool("p", "10.0.0.1-10.0.0.4"), pool("q", "10.0.1.1-10.0.1.9")],
-        names.map(service));
+    let mut node = Node::with(
+        [pool("p", "10.0.0.1-10.0.0.4"), pool("q", "10.0.1.1-10.0.1.9")],
+        names.map(service),
+    );
     node.wait(2_000);
     node.remove("a/a");
     node.put_pool(pool("p", "10.0.0.2-10.0.0.3"));
@@ -319,7 +329,10 @@ fn lb_13_requested_addresses() {
         (by_field("10.0.0.5").ips("10.0.0.4, fd00::1"), "10.0.0.5 10.0.0.4 fd00::1"),
     ] {
         let node = Node::with([range()], [service]);
-        assert_eq!((node.of("a/a").as_str(), node.satisfied("a/a").as_str()), (expected, SATISFIED));
+        assert_eq!(
+            (node.of("a/a").as_str(), node.satisfied("a/a").as_str()),
+            (expected, SATISFIED)
+        );
     }
 }
 
@@ -397,7 +410,11 @@ fn lb_14_families() {
         let mut node = Node::configured(config, None);
         node.set([pool("p", blocks)], [service("a/a").families(policy, families)]);
         let what = format!("{policy:?} {families:?} {enabled:?} {blocks}");
-        assert_eq!((node.of("a/a").as_str(), node.satisfied("a/a").as_str()), (expected, condition), "{what}");
+        assert_eq!(
+            (node.of("a/a").as_str(), node.satisfied("a/a").as_str()),
+            (expected, condition),
+            "{what}"
+        );
     }
 }
 
@@ -418,7 +435,10 @@ fn lb_15_conditions_of_explicit_requests() {
     let pools = || [pool("p", "10.0.0.1-10.0.0.9"), red.clone()];
     let first = || service("a/a").ips("10.0.0.1");
     for (second, expected) in [
-        (service("a/b").ips("10.0.2.1"), "no_pool: No pool exists with a CIDR containing '10.0.2.1'"),
+        (
+            service("a/b").ips("10.0.2.1"),
+            "no_pool: No pool exists with a CIDR containing '10.0.2.1'",
+        ),
         (service("a/b").ips("fd00::1"), "no_pool: No pool exists with a CIDR containing 'fd00::1'"),
         (
             service("a/b").ips("10.0.1.1"),

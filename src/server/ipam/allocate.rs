@@ -224,8 +224,7 @@ impl<'a> Run<'a> {
             let family = Family::of(address);
             view.wants(family) && !self.has_family(service, family)
         } else {
-            view.requested.contains(&address)
-                && !self.grants[service].addresses.contains(&address)
+            view.requested.contains(&address) && !self.grants[service].addresses.contains(&address)
         }
     }
 

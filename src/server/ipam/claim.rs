@@ -137,11 +137,7 @@ impl ClaimSet {
     /// The claims in effect: what is told to others and saved.
     pub fn in_effect(&self) -> impl Iterator<Item = Claim> {
         self.iter().filter(|(.., held)| held.idle_since.is_none()).map(
-            |(service, address, held)| Claim {
-                born: held.born,
-                service: service.clone(),
-                address,
-            },
+            |(service, address, held)| Claim { born: held.born, service: service.clone(), address },
         )
     }
 

@@ -71,7 +71,6 @@ impl Exchange {
 
     /// A neighbor's digest has arrived.
     pub fn compare(&mut self, now: Time, node: &Str, theirs: &Digest, ours: &Digest) {
-        let different = (0..BUCKETS).filter(|&at| theirs[at] != ours[at]).fold(0, |m, at| m | 1 << at);
         self.make_room(node);
         let neighbor = self.neighbors.entry(Str::clone(node)).or_insert_with(|| Neighbor {
             heard: now,
@@ -80,20 +79,19 @@ impl Exchange {
             known: None,
         });
         neighbor.heard = now;
-        if different == 0 {
+        if theirs == ours {
             neighbor.known = None;
             return;
         }
-        let news = neighbor.known.as_ref().is_none_or(|known| known.0 != *theirs || known.1 != *ours);
+        let different = mask(|at| theirs[at] != ours[at]);
+        let news =
+            neighbor.known.as_ref().is_none_or(|known| known.0 != *theirs || known.1 != *ours);
         if !news && now < neighbor.pushed_at + neighbor.backoff {
             return;
         }
-        neighbor.backoff =
-            if news { BACKOFF } else { (neighbor.backoff * 2).min(LONGEST_BACKOFF) };
+        neighbor.backoff = if news { BACKOFF } else { (neighbor.backoff * 2).min(LONGEST_BACKOFF) };
         neighbor.pushed_at = now;
-        let ready = (0..BUCKETS)
-            .filter(|&at| self.pushed[at].is_none_or(|pushed| pushed + PUSH_GAP <= now))
-            .fold(0, |m, at| m | 1 << at);
+        let ready = mask(|at| self.pushed[at].is_none_or(|pushed| pushed + PUSH_GAP <= now));
         // What was sent to all a moment ago may have been lost: then this neighbor's next digest tells.
         neighbor.known = (different & !ready == 0).then(|| Box::new((*theirs, *ours)));
         self.push_soon(now, different & ready);
@@ -134,6 +132,11 @@ impl Exchange {
             }
         }
     }
+}
+
+/// The buckets for which `is` holds, one bit each.
+fn mask(is: impl Fn(usize) -> bool) -> u32 {
+    (0..BUCKETS).filter(|&at| is(at)).fold(0, |mask, at| mask | 1 << at)
 }
 
 impl Default for Exchange {

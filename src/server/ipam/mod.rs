@@ -139,9 +139,10 @@ pub struct Ipam {
 impl Ipam {
     /// A server that knows nothing yet.
     pub fn new(config: Rc<Config>) -> Self {
-        let spread = config.node.bytes().fold(7_u64, |hash, byte| {
-            hash.wrapping_mul(31).wrapping_add(u64::from(byte))
-        });
+        let spread = config
+            .node
+            .bytes()
+            .fold(7_u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(u64::from(byte)));
         Self {
             settle: SETTLE + Duration::from_millis(spread % 250),
             config,
@@ -319,8 +320,7 @@ impl Ipam {
             return;
         }
         self.waiting = None;
-        self.allocation =
-            Allocation::new(&self.inputs.pools, &self.inputs.services, &self.claims);
+        self.allocation = Allocation::new(&self.inputs.pools, &self.inputs.services, &self.claims);
         self.note_pending(now);
         self.note_effect(now);
         self.publish(out);
@@ -522,16 +522,10 @@ impl Server<Message> for Ipam {
     }
 
     fn timeout(&self) -> Option<Time> {
-        [
-            self.waiting,
-            self.recompute_due,
-            self.settle_due,
-            self.save_due,
-            self.exchange.timeout(),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        [self.waiting, self.recompute_due, self.settle_due, self.save_due, self.exchange.timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn tick(&mut self, now: Time, out: &mut Outbox<Message>) {

@@ -116,16 +116,19 @@ impl Range {
             IpBlock::Range(start, stop) => {
                 let (first, last) = (number(start), number(stop));
                 let family = Family::of(start);
-                (family == Family::of(stop) && first <= last)
-                    .then_some(Self { family, first, last, reserved_ends: false })
+                (family == Family::of(stop) && first <= last).then_some(Self {
+                    family,
+                    first,
+                    last,
+                    reserved_ends: false,
+                })
             }
         }
     }
 
     /// Whether the address lies between its ends.
     pub fn contains(&self, address: IpAddr) -> bool {
-        self.family == Family::of(address)
-            && (self.first..=self.last).contains(&number(address))
+        self.family == Family::of(address) && (self.first..=self.last).contains(&number(address))
     }
 
     /// Whether the address is kept back.
@@ -264,7 +267,10 @@ impl Pools {
 
     /// Whether the pool keeps this address back.
     pub fn reserves(&self, pool: usize, address: IpAddr) -> bool {
-        self.list[pool].ranges.iter().any(|range| range.contains(address) && range.reserves(address))
+        self.list[pool]
+            .ranges
+            .iter()
+            .any(|range| range.contains(address) && range.reserves(address))
     }
 
     /// To which pool the use of an address is counted: the first that has it and does not conflict, else
@@ -288,8 +294,13 @@ impl Pools {
         for (at, block) in pool.blocks.iter().enumerate() {
             match Range::from_block(*block, pool.allow_first_last) {
                 Some(range) => ranges.push(range),
-                None => self.complain(pool, at, "not a range of addresses; write the lower address \
-                     first, both of one family".to_owned()),
+                None => self.complain(
+                    pool,
+                    at,
+                    "not a range of addresses; write the lower address \
+                     first, both of one family"
+                        .to_owned(),
+                ),
             }
         }
         PoolView { pool: Rc::clone(pool), ranges, conflict: None }
@@ -338,14 +349,19 @@ impl Pools {
             }
             own.insert((range.family, range.first), (range.last, at));
         }
-        let (range, other, owner) = pool
-            .ranges
-            .iter()
-            .find_map(|range| overlap(taken, range).map(|other| (range, other, owner_of(taken, &other))))?;
+        let (range, other, owner) = pool.ranges.iter().find_map(|range| {
+            overlap(taken, range).map(|other| (range, other, owner_of(taken, &other)))
+        })?;
         Some(self.conflict_message(at, range, &other, owner))
     }
 
-    fn conflict_message(&self, at: usize, own: &Range, other: &Range, owner: usize) -> (usize, String) {
+    fn conflict_message(
+        &self,
+        at: usize,
+        own: &Range,
+        other: &Range,
+        owner: usize,
+    ) -> (usize, String) {
         let block = self.list[at].pool.blocks.iter().position(|block| {
             Range::from_block(*block, self.list[at].pool.allow_first_last).as_ref() == Some(own)
         });
@@ -365,10 +381,13 @@ type Taken = BTreeMap<(Family, u128), (u128, usize)>;
 /// The range in `taken` that overlaps `range`. As they do not overlap each other, it can only be the
 /// one that starts last before the end of `range`.
 fn overlap(taken: &Taken, range: &Range) -> Option<Range> {
-    let (&(family, first), &(last, _)) =
-        taken.range(..=(range.family, range.last)).next_back()?;
-    (family == range.family && last >= range.first)
-        .then_some(Range { family, first, last, reserved_ends: false })
+    let (&(family, first), &(last, _)) = taken.range(..=(range.family, range.last)).next_back()?;
+    (family == range.family && last >= range.first).then_some(Range {
+        family,
+        first,
+        last,
+        reserved_ends: false,
+    })
 }
 
 fn owner_of(taken: &Taken, range: &Range) -> usize {

@@ -5,9 +5,7 @@ use std::rc::Rc;
 
 use super::pool::{Family, Pools};
 use crate::api::meta::{Kind, NamespacedName, ObjectKey, Str};
-use crate::api::object::{
-    ExternalTrafficPolicy, IpFamilyPolicy, Service, ServiceType,
-};
+use crate::api::object::{ExternalTrafficPolicy, IpFamilyPolicy, Service, ServiceType};
 use crate::api::problem::{Problem, Severity};
 use crate::api::selector::LabelSelector;
 
