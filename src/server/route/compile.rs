@@ -20,7 +20,7 @@ use crate::api::object::{
 };
 use crate::api::objects::Objects;
 use crate::api::problem::{Problem, Severity};
-use crate::api::route::{Action, Backend, Listener};
+use crate::api::route::{Action, Backend, Listener, PathRegex};
 
 /// The compiled size of one regular expression, in bytes. Those for paths need a few hundred.
 const MAX_REGEX_SIZE: usize = 256 * 1024;
@@ -522,8 +522,7 @@ fn add(
     action: Action,
     settings: &Settings,
 ) {
-    let request_timeout = settings.request_timeout;
-    let rule = Rule { ingress: Rc::clone(ingress), field: field.into(), action, request_timeout };
+    let rule = Rule::new(ingress, field.into(), action, settings.request_timeout);
     rules.entry(host.into()).or_default().entry(matcher).or_default().push(rule);
 }
 
@@ -532,19 +531,19 @@ fn add_paths(to: &mut Rules, host: &Str, paths: &BTreeMap<Matcher, Vec<Rule>>, r
     let host = to.entry(Str::clone(host)).or_default();
     for (matcher, rules) in paths {
         let all = host.entry(matcher.clone()).or_default();
-        all.extend(rules.iter().cloned().map(|rule| {
-            if redirect {
+        if redirect {
+            all.extend(rules.iter().map(|rule| {
                 let action = Action::RedirectHttps(Port::HTTPS);
-                Rule { action, request_timeout: None, ..rule }
-            } else {
-                rule
-            }
-        }));
+                Rule::new(&rule.ingress, Rc::clone(&rule.field), action, None)
+            }));
+        } else {
+            all.extend(rules.iter().cloned());
+        }
     }
 }
 
 /// Compiles `pattern` for whole paths. It is compiled by itself first, so that `a)(b` is an error.
-fn compile_regex(pattern: &str) -> Result<regex_lite::Regex, Rc<str>> {
+fn compile_regex(pattern: &Str) -> Result<Rc<PathRegex>, Rc<str>> {
     let build = |text: &str| {
         regex_lite::RegexBuilder::new(text)
             .size_limit(MAX_REGEX_SIZE)
@@ -552,5 +551,6 @@ fn compile_regex(pattern: &str) -> Result<regex_lite::Regex, Rc<str>> {
             .map_err(|error| Rc::from(error.to_string()))
     };
     build(pattern)?;
-    build(&format!("^(?:{pattern})$"))
+    let regex = build(&format!("^(?:{pattern})$"))?;
+    Ok(Rc::new(PathRegex { pattern: Str::clone(pattern), regex }))
 }
