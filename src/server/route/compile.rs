@@ -1,6 +1,6 @@
 //! Ingresses to rules (ING-01 to ING-16), one after the other in the order of their names, so that all
 //! nodes come to the same result.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
 use super::annotation::{self, Settings};
@@ -32,6 +32,32 @@ pub(super) struct Caches {
     pub(super) regexes: Regexes,
     /// How many regular expressions were compiled; what the tests count.
     pub(super) compiled_regexes: u64,
+    /// The Services of dedicated Ingresses with what they were made from.
+    services: HashMap<NamespacedName, (Rc<Ingress>, Vec<Port>, Rc<Service>)>,
+}
+
+// === impl Caches ===
+
+impl Caches {
+    /// The generated Service; the one from last time if neither its only owner nor its ports changed.
+    fn service(
+        &mut self,
+        name: &NamespacedName,
+        owners: &[(Rc<Ingress>, Settings)],
+        ports: &[Port],
+    ) -> Rc<Service> {
+        let [(owner, _)] = owners else { return Rc::new(service::generate(name, owners, ports)) };
+        if let Some((known, known_ports, service)) = self.services.get(name)
+            && Rc::ptr_eq(known, owner)
+            && known_ports == ports
+        {
+            return Rc::clone(service);
+        }
+        let service = Rc::new(service::generate(name, owners, ports));
+        let entry = (Rc::clone(owner), ports.to_vec(), Rc::clone(&service));
+        self.services.insert(name.clone(), entry);
+        service
+    }
 }
 
 /// The result of one compilation.
@@ -118,8 +144,9 @@ impl Compiler<'_> {
 
     fn finish(mut self) -> Compiled {
         self.caches.certificates.sweep();
-        let patterns: std::collections::HashSet<_> = self.patterns.drain(..).collect();
+        let patterns: HashSet<_> = self.patterns.drain(..).collect();
         self.caches.regexes.retain(|pattern, _| patterns.contains(pattern));
+        self.caches.services.retain(|name, _| self.tables.contains_key(name));
         let mut compiled = Compiled::default();
         for (name, table) in self.tables {
             let ports = table.ports();
@@ -129,7 +156,7 @@ impl Compiler<'_> {
                 let ingress = ingress.meta.name.clone();
                 compiled.owned.push((ingress, name.clone(), numbers.clone()));
             }
-            compiled.services.push(Rc::new(service::generate(&name, &owners, &ports)));
+            compiled.services.push(self.caches.service(&name, &owners, &ports));
             let listeners = table.listeners(&name, &self.caches.regexes, &mut self.report);
             compiled.listeners.extend(listeners);
         }
