@@ -62,15 +62,15 @@ pub struct VirtualHost {
     /// Whole paths.
     pub exact: HashMap<Box<str>, Rc<Route>>,
     /// Regular expressions on the whole path, the longest pattern first (ING-07).
-    pub regex: Vec<(PathRegex, Rc<Route>)>,
+    pub regex: Vec<(Rc<PathRegex>, Rc<Route>)>,
     /// Prefixes by whole path elements, without the trailing slash; `/` is the empty string.
     pub prefix: HashMap<Box<str>, Rc<Route>>,
     /// The longest prefix's number of elements: the request's path is cut to it before the search.
     pub prefix_depth: usize,
 }
 
-/// A regular expression that matches whole paths. Two are equal if their patterns are.
-#[derive(Clone)]
+/// A regular expression that matches whole paths. Two are equal if their patterns are. Shared, for each
+/// clone of a `Regex` has caches of its own.
 pub struct PathRegex {
     /// As written.
     pub pattern: Str,

@@ -112,7 +112,7 @@ fn pods_by_selector_and_state() {
         (pod("default/p", "wbe", &["10.0.0.5"]), ""),
     ] {
         let described = format!("{pod:?}");
-        let objects = world(&[service("default/web", &[("http", 80)])], &[pod.clone()]);
+        let objects = world(&[service("default/web", &[("http", 80)])], std::slice::from_ref(&pod));
         let finder = Finder::of(&objects);
         assert_eq!(finder.list("default/web", 80), list, "{described}");
         let all = Service { publish_not_ready: true, ..service("default/web", &[("http", 80)]) };
@@ -173,7 +173,7 @@ fn families() {
         (Service { cluster_ips: cluster, ..base() }, v6),
         (Service { ip_family_policy: IpFamilyPolicy::PreferDualStack, ..base() }, &all),
     ] {
-        let finder = Finder::of(&world(&[service], &[both.clone()]));
+        let finder = Finder::of(&world(&[service], std::slice::from_ref(&both)));
         assert_eq!(finder.list("default/web", 80), list);
     }
 }

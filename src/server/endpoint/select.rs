@@ -29,9 +29,11 @@ pub(super) struct Target {
 
 impl<'a> PodIndex<'a> {
     pub(super) fn new(objects: &'a Objects) -> Self {
+        let mut keys = HashSet::new();
         let mut wanted = HashSet::new();
         for (name, service) in objects.services.iter() {
             for (key, value) in service.selector.iter().flatten() {
+                keys.insert(&**key);
                 wanted.insert((&*name.namespace, &**key, &**value));
             }
         }
@@ -39,7 +41,7 @@ impl<'a> PodIndex<'a> {
         for (name, pod) in objects.pods.iter() {
             for (key, value) in &pod.meta.labels {
                 let label = (&*name.namespace, &**key, &**value);
-                if wanted.contains(&label) {
+                if keys.contains(&**key) && wanted.contains(&label) {
                     pods.entry(label).or_default().push(pod);
                 }
             }

@@ -55,6 +55,9 @@ pub(super) struct Settings {
 
 /// Reads all annotations of `ingress`.
 pub(super) fn read(ingress: &Ingress, config: &Config, report: &mut Report) -> Settings {
+    if !ingress.meta.annotations.keys().any(|key| is_ours(key)) {
+        return Settings::default_of(config);
+    }
     let mut reader = Reader { ingress, report };
     reader.unknown();
     let mode = reader.mode(config.ingress_mode);
@@ -76,6 +79,10 @@ pub(super) fn read(ingress: &Ingress, config: &Config, report: &mut Report) -> S
     settings
 }
 
+fn is_ours(key: &str) -> bool {
+    key.starts_with(PREFIX) || key.starts_with(ALIAS_PREFIX)
+}
+
 /// The field path of an annotation in messages.
 pub(super) fn field(key: &str) -> String {
     format!("metadata.annotations.{key}")
@@ -84,6 +91,25 @@ pub(super) fn field(key: &str) -> String {
 struct Reader<'a> {
     ingress: &'a Ingress,
     report: &'a mut Report,
+}
+
+// === impl Settings ===
+
+impl Settings {
+    const fn default_of(config: &Config) -> Self {
+        Self {
+            mode: config.ingress_mode,
+            load_balancer_class: None,
+            service_type: ServiceType::LoadBalancer,
+            traffic_policy: ExternalTrafficPolicy::Cluster,
+            insecure_node_port: 0,
+            secure_node_port: 0,
+            host_port: None,
+            passthrough: false,
+            force_https: config.enforce_https,
+            request_timeout: None,
+        }
+    }
 }
 
 // === impl Reader ===

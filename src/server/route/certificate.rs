@@ -32,10 +32,13 @@ pub(super) struct Loaded {
     pub(super) wrong_type: bool,
 }
 
+/// A certificate, or a clause that says why there is none.
+type Outcome = Result<Loaded, Rc<str>>;
+
 /// Parsed Secrets, kept as long as the Secret object is the same.
 #[derive(Default)]
 pub(super) struct Certificates {
-    cache: HashMap<NamespacedName, (Rc<Secret>, Result<Loaded, Rc<str>>)>,
+    cache: HashMap<NamespacedName, (Rc<Secret>, Outcome)>,
     used: Vec<NamespacedName>,
     /// How many Secrets were parsed; what the tests count.
     pub(super) parsed: u64,

@@ -1,6 +1,6 @@
 //! Ingresses to rules (ING-01 to ING-16), one after the other in the order of their names, so that all
 //! nodes come to the same result.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
 use super::annotation::{self, Settings};
@@ -20,7 +20,7 @@ use crate::api::object::{
 };
 use crate::api::objects::Objects;
 use crate::api::problem::{Problem, Severity};
-use crate::api::route::{Action, Backend, Listener};
+use crate::api::route::{Action, Backend, Listener, PathRegex};
 
 /// The compiled size of one regular expression, in bytes. Those for paths need a few hundred.
 const MAX_REGEX_SIZE: usize = 256 * 1024;
@@ -32,6 +32,32 @@ pub(super) struct Caches {
     pub(super) regexes: Regexes,
     /// How many regular expressions were compiled; what the tests count.
     pub(super) compiled_regexes: u64,
+    /// The Services of dedicated Ingresses with what they were made from.
+    services: HashMap<NamespacedName, (Rc<Ingress>, Vec<Port>, Rc<Service>)>,
+}
+
+// === impl Caches ===
+
+impl Caches {
+    /// The generated Service; the one from last time if neither its only owner nor its ports changed.
+    fn service(
+        &mut self,
+        name: &NamespacedName,
+        owners: &[(Rc<Ingress>, Settings)],
+        ports: &[Port],
+    ) -> Rc<Service> {
+        let [(owner, _)] = owners else { return Rc::new(service::generate(name, owners, ports)) };
+        if let Some((known, known_ports, service)) = self.services.get(name)
+            && Rc::ptr_eq(known, owner)
+            && known_ports == ports
+        {
+            return Rc::clone(service);
+        }
+        let service = Rc::new(service::generate(name, owners, ports));
+        let entry = (Rc::clone(owner), ports.to_vec(), Rc::clone(&service));
+        self.services.insert(name.clone(), entry);
+        service
+    }
 }
 
 /// The result of one compilation.
@@ -118,8 +144,9 @@ impl Compiler<'_> {
 
     fn finish(mut self) -> Compiled {
         self.caches.certificates.sweep();
-        let patterns: std::collections::HashSet<_> = self.patterns.drain(..).collect();
+        let patterns: HashSet<_> = self.patterns.drain(..).collect();
         self.caches.regexes.retain(|pattern, _| patterns.contains(pattern));
+        self.caches.services.retain(|name, _| self.tables.contains_key(name));
         let mut compiled = Compiled::default();
         for (name, table) in self.tables {
             let ports = table.ports();
@@ -129,7 +156,7 @@ impl Compiler<'_> {
                 let ingress = ingress.meta.name.clone();
                 compiled.owned.push((ingress, name.clone(), numbers.clone()));
             }
-            compiled.services.push(Rc::new(service::generate(&name, &owners, &ports)));
+            compiled.services.push(self.caches.service(&name, &owners, &ports));
             let listeners = table.listeners(&name, &self.caches.regexes, &mut self.report);
             compiled.listeners.extend(listeners);
         }
@@ -522,8 +549,7 @@ fn add(
     action: Action,
     settings: &Settings,
 ) {
-    let request_timeout = settings.request_timeout;
-    let rule = Rule { ingress: Rc::clone(ingress), field: field.into(), action, request_timeout };
+    let rule = Rule::new(ingress, field.into(), action, settings.request_timeout);
     rules.entry(host.into()).or_default().entry(matcher).or_default().push(rule);
 }
 
@@ -532,19 +558,19 @@ fn add_paths(to: &mut Rules, host: &Str, paths: &BTreeMap<Matcher, Vec<Rule>>, r
     let host = to.entry(Str::clone(host)).or_default();
     for (matcher, rules) in paths {
         let all = host.entry(matcher.clone()).or_default();
-        all.extend(rules.iter().cloned().map(|rule| {
-            if redirect {
+        if redirect {
+            all.extend(rules.iter().map(|rule| {
                 let action = Action::RedirectHttps(Port::HTTPS);
-                Rule { action, request_timeout: None, ..rule }
-            } else {
-                rule
-            }
-        }));
+                Rule::new(&rule.ingress, Rc::clone(&rule.field), action, None)
+            }));
+        } else {
+            all.extend(rules.iter().cloned());
+        }
     }
 }
 
 /// Compiles `pattern` for whole paths. It is compiled by itself first, so that `a)(b` is an error.
-fn compile_regex(pattern: &str) -> Result<regex_lite::Regex, Rc<str>> {
+fn compile_regex(pattern: &Str) -> Result<Rc<PathRegex>, Rc<str>> {
     let build = |text: &str| {
         regex_lite::RegexBuilder::new(text)
             .size_limit(MAX_REGEX_SIZE)
@@ -552,5 +578,6 @@ fn compile_regex(pattern: &str) -> Result<regex_lite::Regex, Rc<str>> {
             .map_err(|error| Rc::from(error.to_string()))
     };
     build(pattern)?;
-    build(&format!("^(?:{pattern})$"))
+    let regex = build(&format!("^(?:{pattern})$"))?;
+    Ok(Rc::new(PathRegex { pattern: Str::clone(pattern), regex }))
 }

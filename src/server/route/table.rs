@@ -35,8 +35,8 @@ pub(super) struct Rule {
     pub(super) ingress: Rc<Ingress>,
     /// Where it is written: `spec.rules[0].http.paths[1]`.
     pub(super) field: Rc<str>,
-    pub(super) action: Action,
-    pub(super) request_timeout: Option<Duration>,
+    /// What is done if nobody else has a rule for the same path.
+    pub(super) route: Rc<Route>,
 }
 
 /// What one Ingress wants done with one SNI name.
@@ -73,7 +73,35 @@ pub(super) struct ServiceTable {
 }
 
 /// Compiled regular expressions by pattern.
-pub(super) type Regexes = HashMap<Str, Result<regex_lite::Regex, Rc<str>>>;
+pub(super) type Regexes = HashMap<Str, Result<Rc<PathRegex>, Rc<str>>>;
+
+// === impl Rule ===
+
+impl Rule {
+    /// A rule written at `field` of `ingress`.
+    pub(super) fn new(
+        ingress: &Rc<Ingress>,
+        field: Rc<str>,
+        action: Action,
+        request_timeout: Option<Duration>,
+    ) -> Self {
+        let object = ObjectKey { kind: Kind::Ingress, name: ingress.meta.name.clone() };
+        let origins = vec![(object, field.to_string())];
+        let route = Rc::new(Route { action, request_timeout, origins });
+        Self { ingress: Rc::clone(ingress), field, route }
+    }
+
+    /// How strong its action is where rules contradict each other. What protects wins over what serves,
+    /// and what serves over what has nothing to serve from.
+    fn rank(&self) -> u8 {
+        match self.route.action {
+            Action::RedirectHttps(_) => 3,
+            Action::Refuse(503, _) => 0,
+            Action::Refuse(..) => 2,
+            Action::Forward(_) => 1,
+        }
+    }
+}
 
 // === impl ServiceTable ===
 
@@ -138,7 +166,7 @@ fn virtual_host(
 ) -> VirtualHost {
     let mut virtual_host = VirtualHost { name: Str::clone(host), ..VirtualHost::default() };
     for (matcher, rules) in paths {
-        let route = Rc::new(merged(rules));
+        let route = merged(rules);
         match matcher {
             Matcher::Exact(path) => {
                 virtual_host.exact.insert((**path).into(), route);
@@ -151,8 +179,7 @@ fn virtual_host(
             Matcher::Regex(pattern) => {
                 // One that does not compile has been reported and left out before.
                 if let Some(Ok(regex)) = regexes.get(pattern) {
-                    let regex = PathRegex { pattern: Str::clone(pattern), regex: regex.clone() };
-                    virtual_host.regex.push((regex, route));
+                    virtual_host.regex.push((Rc::clone(regex), route));
                 }
             }
             // The last of the map, so a rule for `/` is there already.
@@ -166,27 +193,18 @@ fn virtual_host(
     virtual_host
 }
 
-/// How strong an action is where rules contradict each other. What protects wins over what serves, and
-/// what serves over what has nothing to serve from.
-const fn rank(action: &Action) -> u8 {
-    match action {
-        Action::RedirectHttps(_) => 3,
-        Action::Refuse(503, _) => 0,
-        Action::Refuse(..) => 2,
-        Action::Forward(_) => 1,
-    }
-}
-
 /// One route of the rules for one host and path (ING-09): the backends of all, by equal shares.
-fn merged(rules: &[Rule]) -> Route {
-    let top = rules.iter().map(|rule| rank(&rule.action)).max().unwrap_or(0);
-    let winners = || rules.iter().filter(|rule| rank(&rule.action) == top);
-    let action = merged_action(winners().map(|rule| &rule.action));
-    Route {
-        action,
-        request_timeout: winners().filter_map(|rule| rule.request_timeout).min(),
-        origins: winners().map(origin).collect(),
+fn merged(rules: &[Rule]) -> Rc<Route> {
+    if let [rule] = rules {
+        return Rc::clone(&rule.route);
     }
+    let top = rules.iter().map(Rule::rank).max().unwrap_or(0);
+    let winners = || rules.iter().filter(|rule| rule.rank() == top).map(|rule| &rule.route);
+    Rc::new(Route {
+        action: merged_action(winners().map(|route| &route.action)),
+        request_timeout: winners().filter_map(|route| route.request_timeout).min(),
+        origins: winners().flat_map(|route| route.origins.iter().cloned()).collect(),
+    })
 }
 
 fn merged_action<'a>(actions: impl Iterator<Item = &'a Action>) -> Action {
@@ -210,14 +228,6 @@ fn add_backend(all: &mut Vec<Backend>, backend: &Backend) {
         Some(known) => known.weight += backend.weight,
         None => all.push(backend.clone()),
     }
-}
-
-fn origin(rule: &Rule) -> (ObjectKey, String) {
-    (key(&rule.ingress), rule.field.to_string())
-}
-
-fn key(ingress: &Ingress) -> ObjectKey {
-    ObjectKey { kind: Kind::Ingress, name: ingress.meta.name.clone() }
 }
 
 fn warn_of_duplicates(rules: &Rules, report: &mut Report) {
@@ -254,8 +264,8 @@ fn warn_of_one_duplicate(host: &str, matcher: &Matcher, rules: &[Rule], report: 
         }
         Matcher::Default => "the default backend".to_owned(),
     };
-    let top = rules.iter().map(|rule| rank(&rule.action)).max().unwrap_or(0);
-    let mixed = rules.iter().any(|rule| rank(&rule.action) != top);
+    let top = rules.iter().map(Rule::rank).max().unwrap_or(0);
+    let mixed = rules.iter().any(|rule| rule.rank() != top);
     for (at, rule) in rules.iter().enumerate() {
         // The neighbor in the list; with more than two each names one and counts the rest.
         let other = &rules[if at == 0 { 1 } else { 0 }];
@@ -268,7 +278,7 @@ fn warn_of_one_duplicate(host: &str, matcher: &Matcher, rules: &[Rule], report: 
             0 => String::new(),
             count => format!(" and {count} more"),
         };
-        let effect = match (mixed, rank(&rule.action) == top) {
+        let effect = match (mixed, rule.rank() == top) {
             (false, _) => "requests are spread evenly over all of them",
             (true, true) => {
                 "this one is in effect, because the other cannot be served or is less strict"
@@ -314,22 +324,19 @@ fn tls_action(host: &str, claims: &[TlsClaim], report: &mut Report) -> Option<Tl
         }
     }
     if passthrough {
-        Some(TlsAction::Passthrough(Rc::new(merged_passthrough(host, claims, report))))
+        Some(TlsAction::Passthrough(merged_passthrough(host, claims, report)))
     } else {
         Some(termination(host, claims, report))
     }
 }
 
-fn merged_passthrough(host: &str, claims: &[TlsClaim], report: &mut Report) -> Route {
+fn merged_passthrough(host: &str, claims: &[TlsClaim], report: &mut Report) -> Rc<Route> {
     let rules: Vec<Rule> = claims
         .iter()
         .filter_map(|claim| match &claim.kind {
-            TlsClaimKind::Passthrough(action) => Some(Rule {
-                ingress: Rc::clone(&claim.ingress),
-                field: Rc::clone(&claim.field),
-                action: action.clone(),
-                request_timeout: None,
-            }),
+            TlsClaimKind::Passthrough(action) => {
+                Some(Rule::new(&claim.ingress, Rc::clone(&claim.field), action.clone(), None))
+            }
             TlsClaimKind::Terminate(_) | TlsClaimKind::Refuse(_) => None,
         })
         .collect();

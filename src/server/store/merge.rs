@@ -69,7 +69,22 @@ impl Merger<'_> {
         if Rc::ptr_eq(source, old) {
             return Rc::clone(old);
         }
-        self.share(BTreeMap::clone(source), old)
+        let (mut same, mut equal) = (source.len() == old.len(), false);
+        for (name, object) in source.iter() {
+            match old.get(name) {
+                Some(known) if Rc::ptr_eq(known, object) => {}
+                Some(known) if known == object => equal = true,
+                _ => same = false,
+            }
+        }
+        if same {
+            return Rc::clone(old);
+        }
+        if equal {
+            return self.share(BTreeMap::clone(source), old);
+        }
+        self.changed = true;
+        Rc::clone(source)
     }
 
     /// A table of a kind that is also made. What was read keeps its name.
