@@ -40,6 +40,8 @@ impl Driver for EventLoop {
     }
 
     fn wait(&mut self, deadline: Option<Time>) {
+        // A task of this very turn may have ended the loop: nothing is waited for then.
+        let deadline = if self.stopped() { Some(Time::ZERO) } else { deadline };
         reactor::wait(clock::now(), deadline);
     }
 
