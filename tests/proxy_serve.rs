@@ -1,6 +1,6 @@
 //! Serves until killed: for benchmarks and for trying the proxy by hand.
 //!
-//! `PILUS_PORT=8080 PILUS_BACKEND=127.0.0.1:8000 cargo test --release --test proxy_serve -- --ignored`;
+//! `PILUS_PORT=8080 PILUS_BACKEND=127.0.0.1:8000 cargo test --release --test proxy_serve -- --ignored --test-threads=1`;
 //! `PILUS_TLS=1` serves TLS for `localhost` and any other name.
 mod support;
 
@@ -18,9 +18,5 @@ fn serve() {
         let (key, _) = support::certificate("localhost");
         world.listeners[0].names.push((String::new(), NameSpec::Certificate(key)));
     }
-    let proxy = TestProxy::start(world);
-    println!("{:?}", proxy.problems());
-    loop {
-        std::thread::park();
-    }
+    TestProxy::serve_here(world);
 }

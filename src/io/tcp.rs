@@ -87,8 +87,12 @@ impl TcpStream {
             ready!(self.fd.poll_readable(cx));
             buffer.reserve(LEAST_ROOM);
             let received = buffer.fill(|start, room| {
-                // SAFETY: `start` points to `room` bytes that may be written.
-                count(unsafe { libc::recv(self.fd.as_raw_fd(), start.cast(), room, 0) })
+                let (fd, start) = (self.fd.as_raw_fd(), start.cast::<libc::c_void>());
+                let none = std::ptr::null::<libc::c_void>();
+                // Not `recv`, which in a program with threads is a point of cancellation and pays for it.
+                // SAFETY: `start` points to `room` bytes that may be written; no address is asked for.
+                let got = unsafe { libc::syscall(libc::SYS_recvfrom, fd, start, room, 0, none, none) };
+                count(got as isize)
             });
             match received {
                 Ok((got, filled)) => {
@@ -135,15 +139,21 @@ impl TcpStream {
     }
 
     fn send(&self, bytes: &[u8]) -> io::Result<usize> {
-        // SAFETY: `bytes` is valid for its length.
-        count(unsafe {
-            libc::send(
+        let none = std::ptr::null::<libc::c_void>();
+        // Not `send`, for the reason given at `recvfrom`.
+        // SAFETY: `bytes` is valid for its length; no address is given.
+        let sent = unsafe {
+            libc::syscall(
+                libc::SYS_sendto,
                 self.fd.as_raw_fd(),
-                bytes.as_ptr().cast(),
+                bytes.as_ptr(),
                 bytes.len(),
                 libc::MSG_NOSIGNAL,
+                none,
+                0,
             )
-        })
+        };
+        count(sent as isize)
     }
 
     fn send_parts(&self, parts: [&[u8]; 3]) -> io::Result<usize> {

@@ -141,13 +141,22 @@ impl TestProxy {
         proxy
     }
 
+    /// Serves on this thread until the process is killed. A process with one thread spends less in the C
+    /// library, and the agent has one.
+    pub fn serve_here(world: World) {
+        let (commands, receiver) = channel::<Command>();
+        let (wake, woken) = UnixStream::pair().unwrap();
+        commands
+            .send(Box::new(move |datapath, endpoint| world.tell(datapath, endpoint)))
+            .unwrap();
+        (&wake).write_all(&[1]).unwrap();
+        let config = Config { no_bpf: true, ..Config::default() };
+        serve(config, receiver, woken, &Arc::default());
+    }
+
     /// Gives the proxy new tables; they are in effect when this returns.
     pub fn update(&self, world: World) {
-        self.command(move |datapath, endpoint| {
-            let (table, endpoints) = world.build();
-            endpoint.send(wiring::PROXY, Message::Endpoints(Rc::new(endpoints)));
-            datapath.send(wiring::PROXY, Message::Listeners(Rc::new(table)));
-        });
+        self.command(move |datapath, endpoint| world.tell(datapath, endpoint));
         self.settle();
     }
 
@@ -265,6 +274,12 @@ impl World {
     pub fn serve(&mut self, service: &str, endpoints: &[SocketAddr]) {
         let spec = |&address| EndpointSpec { address, ready: true, terminating: false };
         self.services.insert(service.to_owned(), endpoints.iter().map(spec).collect());
+    }
+
+    fn tell(self, datapath: &Mailer<Message>, endpoint: &Mailer<Message>) {
+        let (table, endpoints) = self.build();
+        endpoint.send(wiring::PROXY, Message::Endpoints(Rc::new(endpoints)));
+        datapath.send(wiring::PROXY, Message::Listeners(Rc::new(table)));
     }
 
     fn build(self) -> (ListenerTable, Endpoints) {

@@ -278,7 +278,7 @@ impl Exchange<'_> {
     }
 
     /// Passes the response's body on, and what is left of the request's.
-    async fn respond(mut self, mut upstream: Upstream, mut response: Response) -> After {
+    async fn respond(&mut self, mut upstream: Upstream, mut response: Response) -> After {
         if self.upload_state == Upload::Done {
             // The head was kept for another attempt.
             let kept = self.connection.to_upstream.len();
@@ -356,8 +356,8 @@ impl Exchange<'_> {
     }
 
     /// The endpoint has agreed to another protocol: bytes in both directions from here on.
-    async fn switch(self, mut upstream: Upstream) -> After {
-        let connection = self.connection;
+    async fn switch(&mut self, mut upstream: Upstream) -> After {
+        let connection = &mut *self.connection;
         // Large and rare: not a part of every connection's state.
         let tunnel = Box::pin(tunnel::run(
             tunnel::End {
@@ -375,7 +375,7 @@ impl Exchange<'_> {
         After::Abort
     }
 
-    async fn fail(self, failure: Failure) -> After {
+    async fn fail(&mut self, failure: Failure) -> After {
         failure.count();
         match failure {
             Failure::ClientGone => After::Abort,
@@ -388,10 +388,10 @@ impl Exchange<'_> {
     }
 
     /// Answers instead of an endpoint.
-    async fn reply(self, reply: LocalReply<'_>) -> After {
+    async fn reply(&mut self, reply: LocalReply<'_>) -> After {
         let mut answer = self.job.answer;
         answer.keep_alive &= self.is_bodyless() || self.upload.is_received();
-        let connection = self.connection;
+        let connection = &mut *self.connection;
         let unsent = connection.to_upstream.len();
         connection.to_upstream.consume(unsent);
         let keep_alive = reply_to(connection.to_client.vec(), reply, answer);

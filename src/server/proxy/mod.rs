@@ -78,8 +78,8 @@ impl Proxy {
     /// If the system has no randomness for TLS tickets: nothing could be served safely then.
     pub fn new(config: &Config) -> Self {
         let limit = tcp::raise_descriptor_limit();
-        // A client connection needs a second descriptor for its endpoint.
-        let connections = limit.saturating_sub(RESERVED_DESCRIPTORS).max(limit / 2) / 2;
+        // A busy connection needs a second descriptor for its endpoint, but most are idle.
+        let connections = limit.saturating_sub(RESERVED_DESCRIPTORS).max(limit / 2) / 4 * 3;
         let connections = usize::try_from(connections).unwrap_or(usize::MAX);
         let tls = tls::server_config().expect("the kernel gives randomness once it has booted");
         let shared = Rc::new(Shared::new(config.xff_trusted_hops, connections, tls));
