@@ -21,7 +21,8 @@ use pilus::api::route::{
     TlsAction, TlsTable, VirtualHost,
 };
 use pilus::io::event_loop::{self, EventLoop};
-use pilus::io::reactor::AsyncFd;
+use pilus::io::clock;
+use pilus::io::reactor::{AsyncFd, Timer};
 use pilus::kernel::{Kernel, Mailer, Outbox, Server, ServerId, Time, Wiring, run};
 use pilus::server::proxy::{Proxy, Stats, stats};
 
@@ -253,6 +254,8 @@ fn serve(
             while matches!(std::io::Read::read(&mut &woken, &mut bytes), Ok(1..)) {}
             while let Ok(command) = commands.try_recv() {
                 command(&datapath, &endpoint);
+                // A turn of the loop, so that the servers get what this one has sent.
+                Timer::at(clock::now() + Duration::from_millis(1)).await;
             }
         }
     })

@@ -19,7 +19,7 @@ use crate::io::tcp::TcpStream;
 use crate::kernel::Time;
 use crate::proto::http1::reuse::{ClientExchange, UpstreamExchange};
 use crate::proto::http1::{
-    BodyFraming, HeadProgress, HeaderEdits, HeaderSlots, LocalReply, MAX_INTERIM_RESPONSES, Parsed,
+    BodyFraming, CONTINUE, HeadProgress, HeaderEdits, HeaderSlots, LocalReply, MAX_INTERIM_RESPONSES, Parsed,
     ResponseContext, parse_response, write_response_head,
 };
 
@@ -96,6 +96,7 @@ pub(super) async fn forward(connection: &mut Connection, job: Job) -> After {
             Ok(upstream) => upstream,
             Err(reply) => return exchange.reply(reply).await,
         };
+        exchange.invite_body();
         match poll_fn(|cx| exchange.poll_head(cx, &mut upstream)).await {
             Head::Stale => {
                 count(|c| c.upstream_retries.add());
@@ -139,6 +140,16 @@ impl Exchange<'_> {
             return Err(LocalReply::NoHealthyUpstream);
         }
         Err(LocalReply::ConnectFailure)
+    }
+
+    /// Tells a client that asked that its body is wanted, now that there is someone to take it. Envoy
+    /// answers this itself as well: an endpoint that knows no 100 would make the client wait in vain.
+    fn invite_body(&mut self) {
+        let asked = std::mem::take(&mut self.job.expects_continue);
+        if asked && self.connection.input.is_empty() {
+            count(|c| c.response(100));
+            self.connection.to_client.extend(CONTINUE);
+        }
     }
 
     /// Whether the request can be sent again: it does no harm, and there is no body that is gone.
@@ -289,7 +300,13 @@ impl Exchange<'_> {
         }
         let passed = poll_fn(|cx| self.poll_bodies(cx, &mut upstream, &mut response)).await;
         if let Err(failure) = passed {
-            // The client cannot be told but by closing: the response has begun.
+            if !response.download.began && self.interim == 0 {
+                // The head has not left yet: the client can still be told.
+                let unsent = self.connection.to_client.len();
+                self.connection.to_client.consume(unsent);
+                return self.fail(failure).await;
+            }
+            // It cannot be told but by closing.
             failure.count();
             return After::Abort;
         }

@@ -17,6 +17,8 @@ pub(super) struct Flow {
     finished: bool,
     /// Something has moved since this was last cleared.
     pub(super) moved: bool,
+    /// The receiver has been sent something.
+    pub(super) began: bool,
 }
 
 /// Where a body comes from: the stream, and what of it has arrived.
@@ -51,6 +53,7 @@ impl Flow {
             encoder: BodyEncoder::new(sent),
             finished: false,
             moved: false,
+            began: false,
         }
     }
 
@@ -150,6 +153,7 @@ impl Flow {
             }
         }
         self.moved |= sent > 0;
+        self.began |= sent > 0;
         let before = sent.min(sink.pending.len());
         sink.pending.consume(before);
         let of_data = (sent - before).min(data.len());
@@ -164,6 +168,7 @@ impl Flow {
             let before = sink.pending.len();
             let flushed = poll_drain(cx, sink.stream, sink.pending);
             self.moved |= sink.pending.len() < before;
+            self.began |= sink.pending.len() < before;
             ready!(flushed)?;
         }
         sink.stream.poll_flush(cx)

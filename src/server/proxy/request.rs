@@ -37,6 +37,8 @@ pub(super) struct Job {
     /// Sending it twice does no harm.
     pub(super) idempotent: bool,
     pub(super) timeout: Option<Duration>,
+    /// The client waits for 100 before it sends its body.
+    pub(super) expects_continue: bool,
 }
 
 /// What an answer to the client has to know of its request.
@@ -80,13 +82,18 @@ pub(super) fn next(connection: &mut Connection) -> Next {
     };
     let next = match decide(connection.listener.as_deref(), &connection.snapshot, &head) {
         Decision::Forward(route, cluster) => {
+            // HTTP/1.0 without Host: the address it came to stands for the name.
+            let fallback = match head.authority {
+                Some(_) => String::new(),
+                None => connection.local.to_string(),
+            };
             let context = ForwardContext {
                 peer: &connection.peer,
                 proto: if connection.is_tls { "https" } else { "http" },
                 request_id: &RequestId::from_random(random::bytes16()),
                 trusted_hops: connection.shared.xff_trusted_hops,
                 append_forwarded_for: true,
-                fallback_host: "",
+                fallback_host: &fallback,
                 host: None,
                 target: None,
                 upgrade: true,
@@ -100,6 +107,7 @@ pub(super) fn next(connection: &mut Connection) -> Next {
                 to: ResponseTo::from(&head),
                 idempotent: is_idempotent(head.method),
                 timeout: route.request_timeout,
+                expects_continue: head.expect_continue,
             })
         }
         decision => {
@@ -162,7 +170,9 @@ fn find_route<'l>(listener: &'l Listener, head: &RequestHead<'_, '_>) -> Option<
     let mut lower = [0; MAX_HOST_BYTES];
     // A client of HTTP/1.0 without Host gets what any host gets.
     let host = head.authority.as_ref().map_or("", |authority| authority.host_lowercase(&mut lower));
-    listener.hosts.find(host)?.find(head.path())
+    // `OPTIONS *` asks about the whole site.
+    let path = if head.target == "*" { "/" } else { head.path() };
+    listener.hosts.find(host)?.find(path)
 }
 
 /// RFC 9110 section 9.2.2.
