@@ -108,7 +108,7 @@ fn wire(kernel: &mut Kernel<Message>, config: Rc<Config>, sockets: AdminSockets)
         }));
     // Objects, and what follows from them.
     add(to::MANIFESTS, "manifests", &[to::STORE], MAILBOX,
-        Box::new(move || Box::new(manifests::Manifests::new(unix_at_zero))));
+        Box::new(move || Box::new(manifests::Manifests::default())));
     add(to::STORE, "store", &[to::IPAM, to::ENDPOINT, to::ROUTE, to::ANNOUNCE, to::ADMIN], MAILBOX,
         Box::new(move || Box::new(store::StoreServer::new(unix_at_zero))));
     add(to::IPAM, "ipam", &[to::ANNOUNCE, to::DATAPATH, to::ROUTE, to::STORE, to::LAN, to::FILES, to::ADMIN], LAN_MAILBOX,

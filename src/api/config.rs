@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::address::NodeName;
+use super::address::{NodeName, Port};
 use super::meta::NamespacedName;
 
 /// Whether Ingresses that do not say share one address or get each its own (ING-02).
@@ -57,6 +57,15 @@ pub struct Config {
 }
 
 // === impl Config ===
+
+impl Config {
+    /// The node's port for a virtual one in `--no-bpf` mode, if the settings name another.
+    pub fn host_port(&self, port: Port) -> Option<Port> {
+        let (http, https) = self.host_ports;
+        let host = if port == Port::HTTP { http } else { https };
+        (self.no_bpf && host != port.0).then_some(Port(host))
+    }
+}
 
 impl Default for Config {
     fn default() -> Self {

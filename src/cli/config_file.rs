@@ -17,6 +17,8 @@
 //! ipv6: true
 //! ingress:
 //!   mode: dedicated                # or shared
+//!   http-port: 80                  # the node's ports, with no-bpf
+//!   https-port: 443
 //!   default-class: false           # take Ingresses without a class
 //!   enforce-https: true
 //!   default-tls-secret: kube-system/default-cert
@@ -86,6 +88,8 @@ const INGRESS: &[(&str, Setter)] = &[
         };
         Ok(())
     }),
+    ("http-port", |config, it| port(it).map(|it| config.host_ports.0 = it)),
+    ("https-port", |config, it| port(it).map(|it| config.host_ports.1 = it)),
     ("default-class", |config, it| truth(it).map(|it| config.ingress_default_class = it)),
     ("enforce-https", |config, it| truth(it).map(|it| config.enforce_https = it)),
     ("default-tls-secret", |config, it| {
@@ -104,6 +108,11 @@ const INGRESS: &[(&str, Setter)] = &[
         Ok(())
     }),
 ];
+
+fn port(value: &Value) -> Result<u16, String> {
+    let port = value.as_int().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
+    port.ok_or_else(|| "a port from 1 to 65535 is expected".to_owned())
+}
 
 const ANNOUNCE: &[(&str, Setter)] = &[("advert-interval", |config, it| {
     duration(text(it)?).map(|interval| config.advert_interval = interval)

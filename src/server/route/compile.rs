@@ -157,7 +157,10 @@ impl Compiler<'_> {
                 compiled.owned.push((ingress, name.clone(), numbers.clone()));
             }
             compiled.services.push(self.caches.service(&name, &owners, &ports));
-            let listeners = table.listeners(&name, &self.caches.regexes, &mut self.report);
+            let mut listeners = table.listeners(&name, &self.caches.regexes, &mut self.report);
+            for listener in &mut listeners {
+                listener.host_port = listener.host_port.or(self.config.host_port(listener.port));
+            }
             compiled.listeners.extend(listeners);
         }
         compiled.problems = self.report.finish();
