@@ -12,8 +12,6 @@ mod get;
 mod show;
 mod suggest;
 mod table;
-#[cfg(test)]
-mod tests;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -37,7 +37,7 @@ use pilus::server::admin::{Admin, AdminSockets};
 const AGE: u64 = 3 * 86_400 + 5 * 3_600 + 1_800;
 
 /// A running admin server; it ends when this is dropped.
-pub struct TestAgent {
+pub(crate) struct TestAgent {
     /// `unix:PATH`
     pub address: String,
     directory: PathBuf,
@@ -46,7 +46,7 @@ pub struct TestAgent {
 }
 
 /// A fresh directory.
-pub fn directory(name: &str) -> PathBuf {
+pub(crate) fn directory(name: &str) -> PathBuf {
     let path = std::env::temp_dir().join(format!("pilus-cli-{name}-{}", std::process::id()));
     std::fs::create_dir_all(&path).unwrap();
     path
@@ -54,7 +54,7 @@ pub fn directory(name: &str) -> PathBuf {
 
 impl TestAgent {
     /// Starts one; `name` must be unique among the tests.
-    pub fn start(name: &str) -> Self {
+    pub(crate) fn start(name: &str) -> Self {
         let directory = directory(name);
         let address = format!("unix:{}", directory.join("run/admin.sock").display());
         let (end, ended) = mpsc::channel();
