@@ -95,8 +95,7 @@ fn hostile_bytes_get_an_error_or_nothing_and_the_server_goes_on() {
 #[test]
 fn too_many_connections_are_told_so_and_the_places_come_back() {
     let (refused, after) = with_server("many", |path| {
-        let idle: Vec<UnixStream> =
-            (0..64).map(|_| UnixStream::connect(&path).unwrap()).collect();
+        let idle: Vec<UnixStream> = (0..64).map(|_| UnixStream::connect(&path).unwrap()).collect();
         let mut one_more = UnixStream::connect(&path).unwrap();
         let mut refused = String::new();
         let _ = one_more.read_to_string(&mut refused);
@@ -198,8 +197,14 @@ fn the_metrics_address_serves_metrics_only() {
 #[test]
 fn an_agent_that_knows_nothing_yet_answers_everything() {
     for target in [
-        "/v1/status", "/v1/config", "/v1/services", "/v1/endpoints", "/v1/addresses", "/v1/routes",
-        "/v1/objects/svc", "/v1/explain?url=http://a/",
+        "/v1/status",
+        "/v1/config",
+        "/v1/services",
+        "/v1/endpoints",
+        "/v1/addresses",
+        "/v1/routes",
+        "/v1/objects/svc",
+        "/v1/explain?url=http://a/",
     ] {
         let (status, text) = ask(Scope::Admin, target);
         assert_eq!(status, 200, "{target}");
