@@ -150,7 +150,7 @@ fn check_counts_and_places_every_fault() {
         "{text}"
     );
     assert!(text.contains("/nonexistent"), "{text}");
-    assert!(text.lines().last().unwrap().contains(", 2 errors, 0 warnings"), "{text}");
+    assert!(text.lines().last().unwrap().contains("1 object, 3 errors, 0 warnings"), "{text}");
     std::fs::remove_dir_all(directory).unwrap();
 }
 
