@@ -21,8 +21,8 @@ use crate::api::config::Config;
 use crate::api::file::{self, FileState, StateBlob};
 use crate::api::{Message, wiring};
 use crate::kernel::{Mailer, Outbox, Server, ServerId, Time};
-pub use scan::MAX_FILES;
 use scan::Seen;
+pub use scan::{MAX_FILES, ReadFile, read_once};
 use state::StateDirectory;
 
 /// How long it must be quiet before changes are handed on.
