@@ -21,7 +21,6 @@ use crate::api::status::Statuses;
 use crate::api::{Message, wiring};
 use crate::kernel::{Outbox, Server, ServerId, Time};
 use crate::proto::object::{Life, Object};
-pub use read::fuzz_manifest;
 
 /// What one file held when it was last read.
 #[derive(Debug, Default)]
