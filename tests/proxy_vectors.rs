@@ -208,7 +208,13 @@ fn check_response(vector: &ResponseVector) {
             }
         }
         Expect::BadGateway(_) => {
-            assert_eq!(client.try_response(is_head).unwrap_or_else(|| panic!("{name}")).status(), 502, "{name}");
+            let mut next = || client.try_response(is_head).unwrap_or_else(|| panic!("{name}"));
+            let mut response = next();
+            // Interim ones before it may have been passed on.
+            while response.status() < 200 {
+                response = next();
+            }
+            assert_eq!(response.status(), 502, "{name}");
         }
         Expect::BodyBroken(_) => {
             // 502 if the fault came together with the head, which then was not passed on.
@@ -216,7 +222,11 @@ fn check_response(vector: &ResponseVector) {
             assert!(!broken.whole || broken.status() == 502, "{name}: the client must notice");
         }
         Expect::Incomplete => {
-            assert_eq!(client.try_response(is_head).unwrap_or_else(|| panic!("{name}")).status(), 503, "{name}");
+            assert_eq!(
+                client.try_response(is_head).unwrap_or_else(|| panic!("{name}")).status(),
+                503,
+                "{name}"
+            );
         }
     }
     assert_eq!(proxy.stats().connections_panicked, 0, "{name}");
@@ -227,7 +237,8 @@ fn check_body(client: &mut Client, head: &str, body: &str, is_head: bool, name: 
         return;
     }
     // The head was read already: give it to the reader of bodies again.
-    let mut rest = support::client::Response { head: head.to_owned(), body: Vec::new(), whole: true };
+    let mut rest =
+        support::client::Response { head: head.to_owned(), body: Vec::new(), whole: true };
     client.read_body(&mut rest);
     assert!(rest.whole, "{name}: the body is whole");
     assert_eq!(rest.body.escape_ascii().to_string(), body.as_bytes().escape_ascii().to_string());

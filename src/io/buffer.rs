@@ -128,9 +128,8 @@ impl Buffer {
     fn acquire(&mut self) {
         if self.bytes.capacity() == 0 {
             LENT.with(|lent| lent.set(lent.get() + 1));
-            self.bytes = POOL
-                .with_borrow_mut(Vec::pop)
-                .unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES));
+            self.bytes =
+                POOL.with_borrow_mut(Vec::pop).unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES));
         }
     }
 

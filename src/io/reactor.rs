@@ -163,8 +163,8 @@ impl Reactor {
 
     fn wait(&self, timeout_millis: i32) -> io::Result<()> {
         let epoll = self.epoll()?;
-        let mut events = [const { std::mem::MaybeUninit::<libc::epoll_event>::uninit() };
-            EVENTS_PER_WAIT];
+        let mut events =
+            [const { std::mem::MaybeUninit::<libc::epoll_event>::uninit() }; EVENTS_PER_WAIT];
         // SAFETY: `events` has room for EVENTS_PER_WAIT entries.
         let count = unsafe {
             libc::epoll_wait(

@@ -91,7 +91,8 @@ impl TcpStream {
                 let none = std::ptr::null::<libc::c_void>();
                 // Not `recv`, which in a program with threads is a point of cancellation and pays for it.
                 // SAFETY: `start` points to `room` bytes that may be written; no address is asked for.
-                let got = unsafe { libc::syscall(libc::SYS_recvfrom, fd, start, room, 0, none, none) };
+                let got =
+                    unsafe { libc::syscall(libc::SYS_recvfrom, fd, start, room, 0, none, none) };
                 count(got as isize)
             });
             match received {
@@ -121,7 +122,8 @@ impl TcpStream {
         }
         loop {
             ready!(self.fd.poll_writable(cx));
-            let sent = if parts[0].len() == whole { self.send(parts[0]) } else { self.send_parts(parts) };
+            let sent =
+                if parts[0].len() == whole { self.send(parts[0]) } else { self.send_parts(parts) };
             match sent {
                 Ok(sent) => {
                     if sent < whole {
@@ -412,7 +414,6 @@ fn local_address(fd: i32) -> io::Result<SocketAddr> {
 }
 
 /// The unspecified addresses, where everything that is for this machine arrives.
-pub const ANY: [IpAddr; 2] =
-    [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+pub const ANY: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
 
 const _: () = assert!(BUFFER_BYTES > LEAST_ROOM, "a pooled buffer must be usable");

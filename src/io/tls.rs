@@ -167,7 +167,9 @@ impl TlsStream {
                     append(&mut self.outgoing, RECORD_OVERHEAD, |out| {
                         outcome = step(&mut write, out);
                         match outcome {
-                            Err(EncryptError::InsufficientSize(ref more)) => Err(more.required_size),
+                            Err(EncryptError::InsufficientSize(ref more)) => {
+                                Err(more.required_size)
+                            }
                             Ok(written) => Ok(written),
                             Err(EncryptError::EncryptExhausted) => Ok(0),
                         }
@@ -179,7 +181,9 @@ impl TlsStream {
                         _ => Ok(()),
                     };
                 }
-                ConnectionState::EncodeTlsData(mut encode) => encode_to(&mut self.outgoing, &mut encode),
+                ConnectionState::EncodeTlsData(mut encode) => {
+                    encode_to(&mut self.outgoing, &mut encode)
+                }
                 ConnectionState::TransmitTlsData(transmit) => transmit.done(),
                 ConnectionState::PeerClosed => self.peer_closed = true,
                 _ => return Err(io::ErrorKind::NotConnected.into()),

@@ -20,8 +20,8 @@ use pilus::api::route::{
     Action, Backend, Certificate, HostTable, Listener, ListenerProtocol, ListenerTable, Route,
     TlsAction, TlsTable, VirtualHost,
 };
-use pilus::io::event_loop::{self, EventLoop};
 use pilus::io::clock;
+use pilus::io::event_loop::{self, EventLoop};
 use pilus::io::reactor::{AsyncFd, Timer};
 use pilus::kernel::{Kernel, Mailer, Outbox, Server, ServerId, Time, Wiring, run};
 use pilus::server::proxy::{Proxy, Stats, stats};
@@ -147,9 +147,7 @@ impl TestProxy {
     pub fn serve_here(world: World) {
         let (commands, receiver) = channel::<Command>();
         let (wake, woken) = UnixStream::pair().unwrap();
-        commands
-            .send(Box::new(move |datapath, endpoint| world.tell(datapath, endpoint)))
-            .unwrap();
+        commands.send(Box::new(move |datapath, endpoint| world.tell(datapath, endpoint))).unwrap();
         (&wake).write_all(&[1]).unwrap();
         let config = Config { no_bpf: true, ..Config::default() };
         serve(config, receiver, woken, &Arc::default());
@@ -203,10 +201,7 @@ impl TestProxy {
         }
     }
 
-    fn command(
-        &self,
-        command: impl FnOnce(&Mailer<Message>, &Mailer<Message>) + Send + 'static,
-    ) {
+    fn command(&self, command: impl FnOnce(&Mailer<Message>, &Mailer<Message>) + Send + 'static) {
         self.commands.send(Box::new(command)).unwrap();
         (&self.wake).write_all(&[1]).unwrap();
     }
@@ -223,12 +218,7 @@ impl Drop for TestProxy {
     }
 }
 
-fn serve(
-    config: Config,
-    commands: Receiver<Command>,
-    woken: UnixStream,
-    said: &Arc<Mutex<Said>>,
-) {
+fn serve(config: Config, commands: Receiver<Command>, woken: UnixStream, said: &Arc<Mutex<Said>>) {
     woken.set_nonblocking(true).unwrap();
     let mut kernel: Kernel<Message> = Kernel::new();
     const TO_PROXY: &[ServerId] = &[wiring::PROXY];
@@ -409,7 +399,6 @@ fn tls_table(names: Vec<(String, NameSpec)>) -> TlsTable {
     }
     table
 }
-
 
 /// A port of this machine that was free a moment ago.
 pub fn free_port() -> u16 {

@@ -27,13 +27,9 @@ pub(super) struct Cluster {
 
 impl Plan {
     pub(super) fn new(backends: impl Iterator<Item = (u32, Rc<Cluster>)>) -> Self {
-        let share = |(weight, cluster)| Share {
-            weight: i64::from(weight),
-            credit: Cell::new(0),
-            cluster,
-        };
-        let backends: Vec<Share> =
-            backends.filter(|(weight, _)| *weight > 0).map(share).collect();
+        let share =
+            |(weight, cluster)| Share { weight: i64::from(weight), credit: Cell::new(0), cluster };
+        let backends: Vec<Share> = backends.filter(|(weight, _)| *weight > 0).map(share).collect();
         let total = backends.iter().map(|share| share.weight).sum();
         Self { backends, total }
     }

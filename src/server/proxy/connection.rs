@@ -131,8 +131,7 @@ impl Connection {
 
     /// Whether nobody listens any more where this client has connected to.
     fn is_unclaimed(&self) -> bool {
-        !self.shared.is_current(&self.snapshot)
-            && self.shared.current().door(self.local).is_none()
+        !self.shared.is_current(&self.snapshot) && self.shared.current().door(self.local).is_none()
     }
 
     async fn give_up_waiting(&mut self) -> After {
@@ -195,4 +194,13 @@ impl Connection {
         })
         .await;
     }
+}
+
+/// Size of what a connection's task keeps; see the test.
+#[cfg(test)]
+pub(super) fn size_of_task() -> usize {
+    fn size<A, F>(_: fn(A) -> F) -> usize {
+        size_of::<F>()
+    }
+    size(serve)
 }

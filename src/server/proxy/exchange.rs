@@ -19,8 +19,8 @@ use crate::io::tcp::TcpStream;
 use crate::kernel::Time;
 use crate::proto::http1::reuse::{ClientExchange, UpstreamExchange};
 use crate::proto::http1::{
-    BodyFraming, CONTINUE, HeadProgress, HeaderEdits, HeaderSlots, LocalReply, MAX_INTERIM_RESPONSES, Parsed,
-    ResponseContext, parse_response, write_response_head,
+    BodyFraming, CONTINUE, HeadProgress, HeaderEdits, HeaderSlots, LocalReply,
+    MAX_INTERIM_RESPONSES, Parsed, ResponseContext, parse_response, write_response_head,
 };
 
 /// The state of an exchange while it is on its way.
@@ -102,6 +102,8 @@ pub(super) async fn forward(connection: &mut Connection, job: Job) -> After {
                 count(|c| c.upstream_retries.add());
                 may_reuse = false;
                 exchange.head_sent = 0;
+                exchange.upload_state = Upload::Flowing;
+                exchange.progress.reset();
             }
             Head::Failed(failure) => {
                 drop(upstream);
@@ -177,7 +179,8 @@ impl Exchange<'_> {
             }
         }
         let Connection { client, to_client, .. } = &mut *self.connection;
-        if !to_client.is_empty() && matches!(poll_drain(cx, client, to_client), Poll::Ready(Err(_))) {
+        if !to_client.is_empty() && matches!(poll_drain(cx, client, to_client), Poll::Ready(Err(_)))
+        {
             return Poll::Ready(Head::Failed(Failure::ClientGone));
         }
         match self.poll_silence(cx) {
@@ -207,7 +210,11 @@ impl Exchange<'_> {
         Poll::Pending
     }
 
-    fn poll_upload(&mut self, cx: &mut Context<'_>, upstream: &mut Upstream) -> Result<(), Failure> {
+    fn poll_upload(
+        &mut self,
+        cx: &mut Context<'_>,
+        upstream: &mut Upstream,
+    ) -> Result<(), Failure> {
         if self.upload_state != Upload::Flowing {
             return Ok(());
         }

@@ -82,9 +82,7 @@ impl Flow {
             if self.decoder.is_done() && !self.finished {
                 self.finished = true;
                 let trailers = self.decoder.trailers();
-                self.encoder
-                    .finish(trailers, sink.pending.vec())
-                    .map_err(FlowError::Malformed)?;
+                self.encoder.finish(trailers, sink.pending.vec()).map_err(FlowError::Malformed)?;
             }
             ready!(self.flush(cx, &mut sink)).map_err(|_| FlowError::Sink)?;
             if self.finished {

@@ -49,10 +49,7 @@ pub(super) const FIRST_BIND_PAUSE: Duration = Duration::from_millis(250);
 /// The longest such pause.
 pub(super) const LONGEST_BIND_PAUSE: Duration = Duration::from_secs(10);
 /// When a silent upstream is probed (ING-14).
-pub(super) const UPSTREAM_KEEPALIVE: Keepalive = Keepalive {
-    idle: Duration::from_secs(10),
-    interval: Duration::from_secs(5),
-    probes: 10,
-};
+pub(super) const UPSTREAM_KEEPALIVE: Keepalive =
+    Keepalive { idle: Duration::from_secs(10), interval: Duration::from_secs(5), probes: 10 };
 /// Bytes of a ClientHello that are waited for. Post-quantum key shares make it 2 KiB; a record holds 16.
 pub(super) const CLIENT_HELLO_BYTES: usize = 16 * 1024 + 5;

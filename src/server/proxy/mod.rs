@@ -118,8 +118,12 @@ impl Proxy {
         self.shared.replace(snapshot);
         self.conflicts = conflicts;
         if moved {
-            let used: std::collections::HashSet<_> =
-                endpoints.by_port.values().flat_map(|list| list.iter()).map(|e| e.address).collect();
+            let used: std::collections::HashSet<_> = endpoints
+                .by_port
+                .values()
+                .flat_map(|list| list.iter())
+                .map(|e| e.address)
+                .collect();
             self.shared.hosts.retain(|address| used.contains(&address));
         }
         self.open(now, out);

@@ -38,7 +38,11 @@ pub(super) struct Admission {
 // === impl Shared ===
 
 impl Shared {
-    pub(super) fn new(xff_trusted_hops: u8, connection_limit: usize, tls: Arc<ServerConfig>) -> Self {
+    pub(super) fn new(
+        xff_trusted_hops: u8,
+        connection_limit: usize,
+        tls: Arc<ServerConfig>,
+    ) -> Self {
         let hosts = Rc::new(Hosts::default());
         Self {
             current: RefCell::new(Rc::new(Snapshot::empty(Rc::clone(&hosts)))),

@@ -128,9 +128,8 @@ impl Snapshot {
             Action::Forward(backends) => backends,
             Action::RedirectHttps(_) | Action::Refuse(..) => &[],
         };
-        let share = |backend: &crate::api::route::Backend| {
-            (backend.weight, self.cluster(&backend.service))
-        };
+        let share =
+            |backend: &crate::api::route::Backend| (backend.weight, self.cluster(&backend.service));
         let plan = Rc::new(Plan::new(backends.iter().map(share)));
         self.plans.borrow_mut().insert(Rc::as_ptr(route), Rc::clone(&plan));
         plan

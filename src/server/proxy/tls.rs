@@ -86,9 +86,7 @@ pub(super) async fn handshake(mut connection: Connection) -> Option<Connection> 
 }
 
 /// Waits for the ClientHello. None: the client is gone or too slow; an error is the alert to send.
-async fn peek(
-    connection: &mut Connection,
-) -> Result<Option<crate::proto::tls::ClientHello>, u8> {
+async fn peek(connection: &mut Connection) -> Result<Option<crate::proto::tls::ClientHello>, u8> {
     loop {
         match peek_client_hello(connection.input.as_slice()) {
             Ok(Peeked::Complete(hello)) => return Ok(Some(hello)),
@@ -175,11 +173,9 @@ async fn pass_through(mut connection: Connection, route: &Rc<Route>) {
 impl ResolvesServerCert for CurrentTable {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name().map(str::to_ascii_lowercase);
-        OFFERING.with_borrow(|listener| {
-            match listener.as_ref()?.tls.find(name.as_deref())? {
-                TlsAction::Terminate(certificate) => Some(Arc::clone(&certificate.key)),
-                TlsAction::Passthrough(_) | TlsAction::Refuse(_) => None,
-            }
+        OFFERING.with_borrow(|listener| match listener.as_ref()?.tls.find(name.as_deref())? {
+            TlsAction::Terminate(certificate) => Some(Arc::clone(&certificate.key)),
+            TlsAction::Passthrough(_) | TlsAction::Refuse(_) => None,
         })
     }
 }

@@ -4,9 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use super::limits::{
-    IDLE_PER_ENDPOINT, IDLE_TOTAL, UPSTREAM_IDLE_TIMEOUT, UPSTREAM_KEEPALIVE,
-};
+use super::limits::{IDLE_PER_ENDPOINT, IDLE_TOTAL, UPSTREAM_IDLE_TIMEOUT, UPSTREAM_KEEPALIVE};
 use super::stats::count;
 use crate::io::buffer::Buffer;
 use crate::io::reactor;
