@@ -13,6 +13,7 @@ pub mod netlink;
 pub mod notify;
 pub mod process;
 pub mod random;
+pub mod lan;
 pub mod reactor;
 pub mod signals;
 pub mod stream;
