@@ -41,6 +41,8 @@ use crate::proto::value::{Data, Mark, Member, Value, parse_yaml, split_documents
 
 /// Read if it is there and no other is named.
 const DEFAULT_FILE: &str = "/etc/pilus/pilus.yaml";
+/// Read if it is there and no directory is named.
+const DEFAULT_MANIFESTS: &str = "/etc/pilus/manifests";
 /// RFC 9568 section 5.2.7: Max Advertise Interval is 12 bits of centiseconds and not 0.
 const ADVERT_INTERVAL: std::ops::RangeInclusive<u64> = 10..=40_950;
 /// A DNS label (RFC 1123) is 63 long; `PREFIX-l2announce-NAMESPACE-SERVICE` needs the rest.
@@ -129,6 +131,9 @@ pub(super) fn configure(arguments: &Run) -> Result<Config, Failure> {
     read_file(arguments.config.as_deref(), &mut config)?;
     flags(arguments, &mut config)
         .map_err(|(flag, message)| Failure::Usage(format!("--{flag}: {message}")))?;
+    if config.manifests.is_empty() && Path::new(DEFAULT_MANIFESTS).is_dir() {
+        config.manifests.push(DEFAULT_MANIFESTS.into());
+    }
     if config.manifests.is_empty() {
         let text = "pilus run has nothing to read: give --manifests DIR, or `manifests:` in the \
                     configuration file";
