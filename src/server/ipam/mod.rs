@@ -90,7 +90,7 @@ const READERS: [ServerId; 5] =
 /// is first and the others hear of it.
 pub const SETTLE: Duration = Duration::from_millis(100);
 /// A node that has just started makes no claims for so long: it hears first what the others use.
-pub const LISTEN: Duration = Duration::from_secs(1);
+pub const LISTEN: Duration = Duration::from_millis(600);
 /// How long a claim that has lost is still told, so that all who believed it hear of it.
 const LOSER_KEPT: Duration = Duration::from_secs(1);
 /// How long a claim is remembered that the objects do not allow at present.
@@ -420,7 +420,8 @@ impl Ipam {
     fn publish(&mut self, out: &mut Outbox<Message>) {
         let given = self.allocation.grants.iter().filter(|(_, grant)| !grant.addresses.is_empty());
         let by_service = given.map(|(name, grant)| (name.clone(), grant.addresses.clone()));
-        let assignments = Assignments { by_service: by_service.collect() };
+        let tentative = self.pending.keys().map(|(_, address)| *address).collect();
+        let assignments = Assignments { by_service: by_service.collect(), tentative };
         if *self.assignments != assignments || !self.published {
             self.assignments = Rc::new(assignments);
             for peer in READERS {
