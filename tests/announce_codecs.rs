@@ -8,8 +8,8 @@ const MUTATIONS: u64 = 2000;
 
 #[test]
 fn corpora_and_their_mutations_hold_the_invariants() {
-    let targets: [(&str, fn(&[u8])); 3] =
-        [("arp", arp::fuzz), ("ndp", ndp::fuzz), ("vrrp", vrrp::fuzz)];
+    type Target = (&'static str, fn(&[u8]));
+    let targets: [Target; 3] = [("arp", arp::fuzz), ("ndp", ndp::fuzz), ("vrrp", vrrp::fuzz)];
     for (name, target) in targets {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(name);
         let mut seeds = 0;

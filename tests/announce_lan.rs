@@ -2,6 +2,7 @@
 //!
 //! The agent under test is this test program again, started inside a namespace; the other side is
 //! keepalived, an independent implementation of VRRP.
+#![expect(clippy::unwrap_used, reason = "a test: whatever fails should end it with its place")]
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
