@@ -135,7 +135,9 @@ impl Judge {
         // The victim itself has come back and nobody else was needed.
         let node = &cluster.nodes[victim];
         let back = node.is_running() && node.answers(address, cluster.now);
-        if back && cluster.now.since(since) > Duration::from_millis(300) {
+        let others =
+            cluster.nodes.iter().any(|it| it.number != victim && it.is_running() && it.link);
+        if !others || back && cluster.now.since(since) > Duration::from_millis(300) {
             self.watched.remove(&address);
         }
         if taken {
