@@ -1,5 +1,5 @@
 //! Who answers for which address on the LAN.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -39,6 +39,9 @@ pub struct Answer {
 pub struct Answers {
     /// Sorted by (interface, address).
     pub answers: Vec<Answer>,
+    /// Every assigned address this takes into account. One that is not in it must not be routed to this
+    /// node yet: the kernel would answer for it, unasked.
+    pub considered: BTreeSet<IpAddr>,
 }
 
 /// One announced address as `pilus status` shows it.

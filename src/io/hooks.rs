@@ -93,7 +93,11 @@ impl HookDriver {
         let Some(bpf) = &mut self.bpf else { return };
         let interfaces: BTreeSet<u32> =
             program.answers.answers.iter().map(|answer| answer.interface.0).collect();
+        let hooked = bpf.lans().unwrap_or_default();
         for index in interfaces {
+            if !hooked.contains(&index) {
+                log::info!("hooking interface {index}");
+            }
             note(bpf.attach_lan(index), failures);
         }
         for announced in announced(program) {
@@ -179,6 +183,7 @@ impl HookDriver {
             Ok(hooked) => {
                 for index in hooked {
                     if !wanted.iter().any(|announced| announced.ifindex == index) {
+                        log::info!("leaving interface {index}");
                         note(bpf.detach_lan(index), failures);
                     }
                 }

@@ -54,7 +54,8 @@ def main():
         wrong = sum(count != expected for count in counts)
         failed |= wrong > 0
         print(f"{address}: {len(counts)} samples, {wrong} without exactly {expected} answer(s), answered by {', '.join(sorted(macs[address])) or 'nobody'}")
-    print(f"{(frames - asked) / seconds:.0f} frames a second besides questions and answers; {frames / seconds:.0f} in all")
+    answered = sum(sum(counts) for counts in samples.values())
+    print(f"{asked / seconds:.0f} questions a second; the LAN carried {(frames - answered) / seconds:.0f} other frames a second")
     sys.exit(failed)
 
 

@@ -232,7 +232,10 @@ impl Router {
     pub(crate) fn assign(&mut self, service: &str, ips: &[&str]) {
         let ips: Vec<IpAddr> = ips.iter().map(|ip| ip.parse().unwrap()).collect();
         let by_service = BTreeMap::from([(name(service), ips)]);
-        self.send(Message::Assignments(Rc::new(Assignments { by_service })));
+        self.send(Message::Assignments(Rc::new(Assignments {
+            by_service,
+            ..Assignments::default()
+        })));
     }
 
     pub(crate) fn listener(&self, service: &str, port: u16) -> Option<&Rc<Listener>> {

@@ -64,7 +64,7 @@ impl Stub {
             .zip(211..)
             .map(|(name, last)| (name, vec![Ipv4Addr::new(192, 168, 10, last).into()]))
             .collect();
-        self.assignments = Rc::new(Assignments { by_service });
+        self.assignments = Rc::new(Assignments { by_service, ..Assignments::default() });
         for peer in [wiring::ROUTE, wiring::DATAPATH] {
             self.tell_assignments(peer, out);
         }

@@ -109,7 +109,10 @@ impl Setup {
 
     pub(crate) fn assignments(&self) -> Assignments {
         let assigned = |vip: &Vip| (service_name(vip), vec![vip.address]);
-        Assignments { by_service: self.vips.iter().map(assigned).collect() }
+        Assignments {
+            by_service: self.vips.iter().map(assigned).collect(),
+            ..Assignments::default()
+        }
     }
 
     pub(crate) fn endpoints(&self) -> Endpoints {

@@ -65,7 +65,11 @@ impl Announce {
             let mac = self.lan.get(interface).map_or(MacAddr::ZERO, |interface| interface.mac);
             Answer { address, interface, mac, held: claim.answers() }
         };
-        Answers { answers: self.claims.iter().map(answer).collect() }
+        let assigned = self.inputs.assignments.iter().flat_map(|a| a.by_service.values());
+        Answers {
+            answers: self.claims.iter().map(answer).collect(),
+            considered: assigned.flatten().copied().collect(),
+        }
     }
 
     fn node_name(&self, source: IpAddr) -> NodeName {

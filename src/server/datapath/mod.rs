@@ -125,6 +125,7 @@ impl DatapathServer {
         let mut steers: Vec<Steer> = served
             .values()
             .flatten()
+            .filter(|(address, _)| self.answers.considered.contains(address))
             .map(|&(address, port)| Steer { address, port, transport: Transport::Tcp })
             .collect();
         steers.sort();

@@ -84,7 +84,7 @@ fn assignments(list: &[(&str, &[&str])]) -> Message {
         .iter()
         .map(|(service, addresses)| (NamespacedName::new("default", service), ips(addresses)))
         .collect();
-    Message::Assignments(Rc::new(Assignments { by_service }))
+    Message::Assignments(Rc::new(Assignments { by_service, ..Assignments::default() }))
 }
 
 fn answers(list: &[(&str, u32)]) -> Message {

@@ -414,7 +414,7 @@ impl Ipam {
         if buckets != 0 {
             self.exchange.push_soon(now, buckets);
         }
-        self.publish_statuses(out);
+        self.publish(out);
     }
 
     fn publish(&mut self, out: &mut Outbox<Message>) {
