@@ -9,7 +9,6 @@ use super::connection::{self, Connection};
 use super::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN, HANDSHAKE_TIMEOUT};
 use super::shared::Shared;
 use super::stats::count;
-use super::table::Door;
 use crate::api::route::ListenerProtocol;
 use crate::io::buffer::Buffer;
 use crate::io::reactor::{Timer, loop_now};
@@ -52,7 +51,7 @@ fn is_exhausted(error: &io::Error) -> bool {
 fn admit(stream: TcpStream, peer: SocketAddr, shared: &Rc<Shared>) {
     let Ok(local) = stream.local_addr() else { return };
     let snapshot = shared.current();
-    let Some(door) = snapshot.door(local).map(Door::clone) else {
+    let Some(door) = snapshot.door(local).cloned() else {
         return count(|c| c.connections_unclaimed.add());
     };
     let Some(admission) = shared.admit(stream.wake_handle()) else {
@@ -68,6 +67,7 @@ fn admit(stream: TcpStream, peer: SocketAddr, shared: &Rc<Shared>) {
         peer: PeerAddress::new(peer.ip()),
         is_tls: false,
         progress: HeadProgress::default(),
+        head_began: false,
         input: Buffer::new(),
         to_client: Buffer::new(),
         to_upstream: Buffer::new(),
@@ -95,7 +95,7 @@ async fn detect(mut connection: Connection) {
     if !first.await {
         return;
     }
-    let door = connection.snapshot.door(connection.local).map(Door::clone).unwrap_or_default();
+    let door = connection.snapshot.door(connection.local).cloned().unwrap_or_default();
     let is_tls = connection.input.as_slice().first() == Some(&TLS_HANDSHAKE) || door.http.is_none();
     let protocol = if is_tls { ListenerProtocol::Tls } else { ListenerProtocol::Http };
     connection.listener = door.get(protocol).map(Rc::clone);
