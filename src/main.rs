@@ -75,7 +75,11 @@ fn listen(config: &Config) -> Result<AdminSockets, SocketError> {
 }
 
 /// The wiring table. In `--no-bpf` mode nothing is announced, so those servers do not run.
-fn wire(kernel: &mut Kernel<Message>, config: Rc<Config>, sockets: AdminSockets) -> std::io::Result<()> {
+fn wire(
+    kernel: &mut Kernel<Message>,
+    config: Rc<Config>,
+    sockets: AdminSockets,
+) -> std::io::Result<()> {
     let offset = clock::unix_offset_nanos();
     let unix_at_zero = Duration::from_nanos(offset);
     let started = clock::now();
@@ -92,48 +96,121 @@ fn wire(kernel: &mut Kernel<Message>, config: Rc<Config>, sockets: AdminSockets)
     let (files_config, datapath_config, proxy_config) = (c(), c(), c());
     let bpf_root = config.bpf_root.clone();
 
-    let mut add = |id, name, may_send, mailbox, build: Box<dyn Fn() -> Box<dyn Server<Message>>>| {
-        kernel.add(Wiring { id, name, may_send, mailbox, build });
-    };
+    let mut add =
+        |id, name, may_send, mailbox, build: Box<dyn Fn() -> Box<dyn Server<Message>>>| {
+            kernel.add(Wiring { id, name, may_send, mailbox, build });
+        };
     // Sources: what comes from outside.
-    add(to::NETLINK, "interfaces", &[to::ANNOUNCE, to::DATAPATH], MAILBOX,
-        Box::new(move || Box::new(InterfaceDriver::new(netlink.clone()))));
-    add(to::FILES, "files", &[to::MANIFESTS, to::IPAM], MAILBOX,
-        Box::new(move || Box::new(Files::new(&files_config, STATE, files.clone()))));
+    add(
+        to::NETLINK,
+        "interfaces",
+        &[to::ANNOUNCE, to::DATAPATH],
+        MAILBOX,
+        Box::new(move || Box::new(InterfaceDriver::new(netlink.clone()))),
+    );
+    add(
+        to::FILES,
+        "files",
+        &[to::MANIFESTS, to::IPAM],
+        MAILBOX,
+        Box::new(move || Box::new(Files::new(&files_config, STATE, files.clone()))),
+    );
     let signals = std::cell::RefCell::new(signals.take());
-    add(to::SIGNAL, "signals", &[to::ANNOUNCE, to::PROXY, to::DATAPATH, to::BPF], MAILBOX,
+    add(
+        to::SIGNAL,
+        "signals",
+        &[to::ANNOUNCE, to::PROXY, to::DATAPATH, to::BPF],
+        MAILBOX,
         Box::new(move || {
             let stages = stages.iter().map(|stage| stage.to_vec());
             Box::new(SignalDriver::new(signal.clone(), signals.take(), stages))
-        }));
+        }),
+    );
     // Objects, and what follows from them.
-    add(to::MANIFESTS, "manifests", &[to::STORE], MAILBOX,
-        Box::new(move || Box::new(manifests::Manifests::default())));
-    add(to::STORE, "store", &[to::IPAM, to::ENDPOINT, to::ROUTE, to::ANNOUNCE, to::ADMIN], MAILBOX,
-        Box::new(move || Box::new(store::StoreServer::new(unix_at_zero))));
-    add(to::IPAM, "ipam", &[to::ANNOUNCE, to::DATAPATH, to::ROUTE, to::STORE, to::LAN, to::FILES, to::ADMIN], LAN_MAILBOX,
-        Box::new(move || Box::new(ipam::Ipam::new(Rc::clone(&ipam_config)))));
-    add(to::ENDPOINT, "endpoint", &[to::PROXY, to::ANNOUNCE, to::STORE, to::ADMIN], MAILBOX,
-        Box::new(|| Box::new(endpoint::EndpointServer::new())));
-    add(to::ROUTE, "route", &[to::DATAPATH, to::STORE, to::ADMIN], MAILBOX,
-        Box::new(move || Box::new(route::RouteServer::new(Rc::clone(&route_config), unix_at_zero))));
+    add(
+        to::MANIFESTS,
+        "manifests",
+        &[to::STORE],
+        MAILBOX,
+        Box::new(move || Box::new(manifests::Manifests::new(unix_at_zero))),
+    );
+    add(
+        to::STORE,
+        "store",
+        &[to::IPAM, to::ENDPOINT, to::ROUTE, to::ANNOUNCE, to::ADMIN],
+        MAILBOX,
+        Box::new(move || Box::new(store::StoreServer::new(unix_at_zero))),
+    );
+    add(
+        to::IPAM,
+        "ipam",
+        &[to::ANNOUNCE, to::DATAPATH, to::ROUTE, to::STORE, to::LAN, to::FILES, to::ADMIN],
+        LAN_MAILBOX,
+        Box::new(move || Box::new(ipam::Ipam::new(Rc::clone(&ipam_config)))),
+    );
+    add(
+        to::ENDPOINT,
+        "endpoint",
+        &[to::PROXY, to::ANNOUNCE, to::STORE, to::ADMIN],
+        MAILBOX,
+        Box::new(|| Box::new(endpoint::EndpointServer::new())),
+    );
+    add(
+        to::ROUTE,
+        "route",
+        &[to::DATAPATH, to::STORE, to::ADMIN],
+        MAILBOX,
+        Box::new(move || Box::new(route::RouteServer::new(Rc::clone(&route_config), unix_at_zero))),
+    );
     // Effects: what the LAN, the kernel and the clients see.
     if !config.no_bpf {
-        add(to::LAN, "lan", &[to::ANNOUNCE, to::IPAM], MAILBOX,
-            Box::new(move || Box::new(Lan::new(lan.clone()))));
-        add(to::ANNOUNCE, "announce", &[to::DATAPATH, to::BPF, to::LAN, to::STORE, to::ADMIN, to::SIGNAL], LAN_MAILBOX,
-            Box::new(move || Box::new(announce::Announce::new(Rc::clone(&announce_config), offset))));
-        add(to::BPF, "hooks", &[to::DATAPATH, to::ADMIN, to::SIGNAL], MAILBOX,
-            Box::new(move || Box::new(HookDriver::new(bpf_root.clone()))));
+        add(
+            to::LAN,
+            "lan",
+            &[to::ANNOUNCE, to::IPAM],
+            MAILBOX,
+            Box::new(move || Box::new(Lan::new(lan.clone()))),
+        );
+        add(
+            to::ANNOUNCE,
+            "announce",
+            &[to::DATAPATH, to::BPF, to::LAN, to::STORE, to::ADMIN, to::SIGNAL],
+            LAN_MAILBOX,
+            Box::new(move || {
+                Box::new(announce::Announce::new(Rc::clone(&announce_config), offset))
+            }),
+        );
+        add(
+            to::BPF,
+            "hooks",
+            &[to::DATAPATH, to::ADMIN, to::SIGNAL],
+            MAILBOX,
+            Box::new(move || Box::new(HookDriver::new(bpf_root.clone()))),
+        );
     }
-    add(to::DATAPATH, "datapath", &[to::PROXY, to::BPF, to::STORE, to::SIGNAL, to::ADMIN], MAILBOX,
-        Box::new(move || Box::new(datapath::DatapathServer::new(&datapath_config))));
-    add(to::PROXY, "proxy", &[to::BPF, to::STORE, to::SIGNAL], MAILBOX,
-        Box::new(move || Box::new(proxy::Proxy::new(&proxy_config))));
-    add(to::ADMIN, "admin", &[], MAILBOX,
+    add(
+        to::DATAPATH,
+        "datapath",
+        &[to::PROXY, to::BPF, to::STORE, to::SIGNAL, to::ADMIN],
+        MAILBOX,
+        Box::new(move || Box::new(datapath::DatapathServer::new(&datapath_config))),
+    );
+    add(
+        to::PROXY,
+        "proxy",
+        &[to::BPF, to::STORE, to::SIGNAL],
+        MAILBOX,
+        Box::new(move || Box::new(proxy::Proxy::new(&proxy_config))),
+    );
+    add(
+        to::ADMIN,
+        "admin",
+        &[],
+        MAILBOX,
         Box::new(move || {
             let admin = Admin::new(Rc::clone(&admin_config), started, admin.clone(), &sockets);
             Box::new(admin.with_counters(Rc::new(|| proxy::stats().entries())))
-        }));
+        }),
+    );
     Ok(())
 }

@@ -94,7 +94,7 @@ impl Bench {
             wiring::MANIFESTS,
             "manifests",
             &[wiring::STORE],
-            Box::new(|| Box::<Manifests>::default()),
+            Box::new(|| Box::new(Manifests::new(Duration::ZERO))),
         );
         for (id, name, may_send) in
             [(wiring::STORE, "store", &[][..]), (wiring::IPAM, "ipam", &[wiring::FILES][..])]

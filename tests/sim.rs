@@ -94,5 +94,5 @@ fn report(outcomes: &[Outcome]) {
 }
 
 fn from_env(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|value| value.parse().unwrap())
+    std::env::var(name).ok().and_then(|value| value.parse().ok())
 }

@@ -27,8 +27,6 @@ pub struct Files {
     pub missing_directories: Vec<(PathBuf, String)>,
     /// Whether this is the complete first reading (sent once, and after a restart of the receiver).
     pub complete: bool,
-    /// When they were read, in seconds since 1970: the creationTimestamp of objects not seen before.
-    pub read_at: u64,
 }
 
 /// A small named blob in the state directory.

@@ -113,7 +113,9 @@ fn columns(kind: Kind) -> Columns {
             ("ADDRESSTYPE", |it, _| it.text_at("addressType").to_owned()),
             ("PORTS", |it, _| {
                 let ports = it.items_at("ports").iter();
-                some_of(&ports.filter_map(|it| it.get("port")).map(Value::plain).collect::<Vec<_>>())
+                some_of(
+                    &ports.filter_map(|it| it.get("port")).map(Value::plain).collect::<Vec<_>>(),
+                )
             }),
             ("ENDPOINTS", |it, _| {
                 let endpoints = it.items_at("endpoints").iter();
@@ -176,8 +178,9 @@ fn some_of_or(items: &[String], empty: &str) -> String {
 
 fn load_balancer(item: &Value, wide: bool) -> String {
     let entries = item.items_at("status.loadBalancer.ingress").iter();
-    let addresses: Vec<&str> =
-        entries.map(|it| if it.get("ip").is_some() { it.text_at("ip") } else { it.text_at("hostname") }).collect();
+    let addresses: Vec<&str> = entries
+        .map(|it| if it.get("ip").is_some() { it.text_at("ip") } else { it.text_at("hostname") })
+        .collect();
     let text = addresses.join(",");
     if !wide && text.len() > LOAD_BALANCER_WIDTH {
         let cut: String = text.chars().take(LOAD_BALANCER_WIDTH - 3).collect();
@@ -279,7 +282,10 @@ fn endpoints(item: &Value) -> String {
                 all.push(host.clone());
             }
             for port in ports {
-                all.push(format!("{host}:{}", port.get("port").map_or_else(String::new, Value::plain)));
+                all.push(format!(
+                    "{host}:{}",
+                    port.get("port").map_or_else(String::new, Value::plain)
+                ));
             }
         }
     }

@@ -41,6 +41,8 @@ use crate::proto::value::{Data, Mark, Member, Value, parse_yaml, split_documents
 
 /// Read if it is there and no other is named.
 const DEFAULT_FILE: &str = "/etc/pilus/pilus.yaml";
+/// Read if it is there and no directory is named.
+const DEFAULT_MANIFESTS: &str = "/etc/pilus/manifests";
 /// RFC 9568 section 5.2.7: Max Advertise Interval is 12 bits of centiseconds and not 0.
 const ADVERT_INTERVAL: std::ops::RangeInclusive<u64> = 10..=40_950;
 /// A DNS label (RFC 1123) is 63 long; `PREFIX-l2announce-NAMESPACE-SERVICE` needs the rest.
@@ -129,6 +131,9 @@ pub(super) fn configure(arguments: &Run) -> Result<Config, Failure> {
     read_file(arguments.config.as_deref(), &mut config)?;
     flags(arguments, &mut config)
         .map_err(|(flag, message)| Failure::Usage(format!("--{flag}: {message}")))?;
+    if config.manifests.is_empty() && Path::new(DEFAULT_MANIFESTS).is_dir() {
+        config.manifests.push(DEFAULT_MANIFESTS.into());
+    }
     if config.manifests.is_empty() {
         let text = "pilus run has nothing to read: give --manifests DIR, or `manifests:` in the \
                     configuration file";
@@ -189,7 +194,8 @@ fn flags(arguments: &Run, config: &mut Config) -> Result<(), (&'static str, Stri
         config.manifests = arguments.manifests.iter().map(Into::into).collect();
     }
     if !arguments.interface.is_empty() {
-        config.interfaces = arguments.interface.iter().map(|name| Rc::from(name.as_str())).collect();
+        config.interfaces =
+            arguments.interface.iter().map(|name| Rc::from(name.as_str())).collect();
     }
     config.no_bpf |= arguments.no_bpf;
     Ok(())
@@ -240,18 +246,26 @@ fn set(
     member: &Member,
     config: &mut Config,
 ) -> Result<(), ConfigError> {
-    let path =
-        if section.is_empty() { member.key.to_string() } else { format!("{section}.{}", member.key) };
+    let path = if section.is_empty() {
+        member.key.to_string()
+    } else {
+        format!("{section}.{}", member.key)
+    };
     let Some((_, setter)) = keys.iter().find(|(key, _)| **key == *member.key) else {
         let sections = SECTIONS.iter().map(|(name, _)| *name).filter(|_| section.is_empty());
         let known = keys.iter().map(|(key, _)| *key).chain(sections);
         let hint = did_you_mean(&member.key, known)
             .or_else(|| keys.iter().map(|(key, _)| *key).find(|key| same_letters(key, &member.key)))
             .map_or_else(String::new, |key| format!(" (did you mean {key:?}?)"));
-        return Err(ConfigError { mark: member.mark, message: format!("{path}: unknown key{hint}") });
+        return Err(ConfigError {
+            mark: member.mark,
+            message: format!("{path}: unknown key{hint}"),
+        });
     };
-    setter(config, &member.value)
-        .map_err(|message| ConfigError { mark: member.value.mark, message: format!("{path}: {message}") })
+    setter(config, &member.value).map_err(|message| ConfigError {
+        mark: member.value.mark,
+        message: format!("{path}: {message}"),
+    })
 }
 
 /// `stateDir` and `state_dir` for `state-dir`.
@@ -300,10 +314,7 @@ fn metrics(text: &str) -> Result<String, String> {
 
 fn is_label(text: &str) -> bool {
     let inside = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    !text.is_empty()
-        && text.bytes().all(inside)
-        && !text.starts_with('-')
-        && !text.ends_with('-')
+    !text.is_empty() && text.bytes().all(inside) && !text.starts_with('-') && !text.ends_with('-')
 }
 
 fn prefix(text: &str) -> Result<&str, String> {
@@ -338,7 +349,9 @@ fn duration(text: &str) -> Result<Duration, String> {
     millis
         .filter(|millis| ADVERT_INTERVAL.contains(millis) && millis.is_multiple_of(10))
         .map(Duration::from_millis)
-        .ok_or_else(|| format!("{text:?}: 10ms to 40950ms in steps of 10ms are possible (RFC 9568)"))
+        .ok_or_else(|| {
+            format!("{text:?}: 10ms to 40950ms in steps of 10ms are possible (RFC 9568)")
+        })
 }
 
 #[cfg(test)]
@@ -399,12 +412,21 @@ announce:
             ("manifets: [/a]\n", "1:1: manifets: unknown key (did you mean \"manifests\"?)"),
             ("node: a\nstateDir: /x\n", "2:1: stateDir: unknown key (did you mean \"state-dir\"?)"),
             ("ingress:\n  mod: shared\n", "2:3: ingress.mod: unknown key (did you mean \"mode\"?)"),
-            ("ingress:\n  mode: both\n", "2:9: ingress.mode: \"both\" is neither shared nor dedicated"),
+            (
+                "ingress:\n  mode: both\n",
+                "2:9: ingress.mode: \"both\" is neither shared nor dedicated",
+            ),
             ("no-bpf: 1\n", "1:9: no-bpf: true or false is expected, not the number 1"),
             ("ingress: [a]\n", "1:10: ingress: keys with values are expected, not a list"),
             ("- a\n", "1:1: keys with values are expected, not a list"),
-            ("node: A_b\n", "1:7: node: \"A_b\" is no node name: lower-case letters, digits, `-` and `.` (RFC 1123)"),
-            ("announce:\n  advert-interval: 1ms\n", "2:20: announce.advert-interval: \"1ms\": 10ms to 40950ms in steps of 10ms are possible (RFC 9568)"),
+            (
+                "node: A_b\n",
+                "1:7: node: \"A_b\" is no node name: lower-case letters, digits, `-` and `.` (RFC 1123)",
+            ),
+            (
+                "announce:\n  advert-interval: 1ms\n",
+                "2:20: announce.advert-interval: \"1ms\": 10ms to 40950ms in steps of 10ms are possible (RFC 9568)",
+            ),
             ("a: 1\n---\nb: 2\n", "2:1: a configuration file has one document"),
         ] {
             assert_eq!(error(text), expected);

@@ -12,8 +12,6 @@ mod get;
 mod show;
 mod suggest;
 mod table;
-#[cfg(test)]
-mod tests;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -129,9 +127,8 @@ fn print(output: &Output) -> ExitCode {
 
 fn execute(command: &Command) -> Result<Output, Failure> {
     let (style, now) = (Style::of_stdout(), crate::io::clock::unix_seconds());
-    let ask = |admin: &Option<String>, path: &str| {
-        Agent::new(admin.as_deref())?.want(&Path::new(path))
-    };
+    let ask =
+        |admin: &Option<String>, path: &str| Agent::new(admin.as_deref())?.want(&Path::new(path));
     match command {
         Command::Run(_) => Err(Failure::Usage("`run` has been taken care of".to_owned())),
         Command::Check(check) => check::check(&check.paths),

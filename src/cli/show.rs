@@ -93,8 +93,10 @@ fn sources(out: &mut String, json: &Value, style: Style) {
     for (title, field) in [("kinds", "byKind"), ("skipped kinds", "skipped")] {
         let counts = sources.get(field).map_or(&[][..], Value::members);
         if !counts.is_empty() {
-            let counts: Vec<String> =
-                counts.iter().map(|it| format!("{} {}", it.value.plain(), clean(&it.key))).collect();
+            let counts: Vec<String> = counts
+                .iter()
+                .map(|it| format!("{} {}", it.value.plain(), clean(&it.key)))
+                .collect();
             let _ = writeln!(out, "{title}: {}", counts.join(", "));
         }
     }
@@ -129,8 +131,15 @@ fn held_addresses(out: &mut String, json: &Value, style: Style, now: u64) {
 
 fn listeners(out: &mut String, json: &Value, style: Style) {
     section(out, style, "Listeners");
-    let mut table =
-        Table::new(&["SERVICE", "PORT", "PROTOCOL", "ADDRESSES", "HOSTS", "ROUTES", "CERTIFICATES"]);
+    let mut table = Table::new(&[
+        "SERVICE",
+        "PORT",
+        "PROTOCOL",
+        "ADDRESSES",
+        "HOSTS",
+        "ROUTES",
+        "CERTIFICATES",
+    ]);
     for listener in json.items_at("listeners") {
         table.row(vec![
             name(listener.get("service")),
@@ -189,7 +198,8 @@ fn problems(out: &mut String, json: &Value, style: Style, now: u64) {
 pub(super) fn services(json: &Value) -> String {
     let mut table = Table::new(&["ID", "FRONTEND", "SERVICE-TYPE", "BACKEND", "HOLDER"]);
     for item in json.items_at("items") {
-        let frontend = host_port(item.text_at("frontend.address"), &plain_at(item, "frontend.port"));
+        let frontend =
+            host_port(item.text_at("frontend.address"), &plain_at(item, "frontend.port"));
         let protocol = item.text_at("frontend.protocol");
         let mut backends: Vec<String> = item
             .items_at("backends")
@@ -258,7 +268,9 @@ pub(super) fn routes(json: &Value) -> String {
     for item in json.items_at("items") {
         let listener =
             format!("{}:{}", name(item.at("listener.service")), plain_at(item, "listener.port"));
-        let rule = |it: &Value| format!("{} {} {}", it.text_at("kind"), name(Some(it)), it.text_at("field"));
+        let rule = |it: &Value| {
+            format!("{} {} {}", it.text_at("kind"), name(Some(it)), it.text_at("field"))
+        };
         table.row(vec![
             listener,
             item.text_at("host").to_owned(),
@@ -277,7 +289,11 @@ fn action(item: &Value) -> String {
             let backends = item.items_at("action.backends");
             let backend = |it: &Value| {
                 let service = format!("{}:{}", name(it.get("service")), plain_at(it, "port"));
-                if backends.len() == 1 { service } else { format!("{service} (weight {})", plain_at(it, "weight")) }
+                if backends.len() == 1 {
+                    service
+                } else {
+                    format!("{service} (weight {})", plain_at(it, "weight"))
+                }
             };
             joined(backends, backend)
         }

@@ -32,10 +32,8 @@ fn distance(left: &str, right: &str) -> usize {
             let mut best = (rows[at - 1][to] + 1)
                 .min(rows[at][to - 1] + 1)
                 .min(rows[at - 1][to - 1] + differs);
-            let swapped = at > 1
-                && to > 1
-                && left[at - 1] == right[to - 2]
-                && left[at - 2] == right[to - 1];
+            let swapped =
+                at > 1 && to > 1 && left[at - 1] == right[to - 2] && left[at - 2] == right[to - 1];
             if swapped {
                 best = best.min(rows[at - 2][to - 2] + 1);
             }

@@ -85,10 +85,6 @@ pub(super) fn age(seconds: u64) -> String {
 // === impl Style ===
 
 impl Style {
-    /// No colours.
-    #[cfg(test)]
-    pub(super) const PLAIN: Self = Self { colours: false };
-
     /// For standard output.
     pub(super) fn of_stdout() -> Self {
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())

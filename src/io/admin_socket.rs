@@ -109,7 +109,11 @@ impl fmt::Display for SocketError {
                  own --admin, --metrics and --state-dir"
             ),
             Self::NotASocket(path) => {
-                write!(f, "{} is there and is no socket; remove it or choose another", path.display())
+                write!(
+                    f,
+                    "{} is there and is no socket; remove it or choose another",
+                    path.display()
+                )
             }
             Self::System(address, error) => write!(f, "{address}: {error}"),
         }
@@ -160,7 +164,9 @@ impl AdminSocket {
                 let address = listener.local_addr().map_or(address, AdminAddress::Tcp);
                 Ok(Self { address, fd: listener.into(), inode: None })
             }
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(SocketError::InUse(address)),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                Err(SocketError::InUse(address))
+            }
             Err(error) => Err(SocketError::System(address, error)),
         }
     }

@@ -8,6 +8,7 @@ pub mod files;
 pub mod hooks;
 pub mod inotify;
 pub mod interfaces;
+pub mod lan;
 pub mod logger;
 pub mod netlink;
 pub mod notify;

@@ -11,7 +11,7 @@ impl Checksum {
     /// Adds bytes, as big-endian 16-bit words; an odd last byte is padded with zero, so only the last
     /// piece may have an odd length.
     #[must_use]
-    pub fn add(mut self, bytes: &[u8]) -> Self {
+    pub fn bytes(mut self, bytes: &[u8]) -> Self {
         for pair in bytes.chunks(2) {
             let word = u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]);
             self.0 += u32::from(word);
@@ -30,12 +30,10 @@ impl Checksum {
         next_header: u8,
     ) -> Self {
         let length = u32::try_from(length).unwrap_or(u32::MAX);
-        self.add(&source.octets()).add(&destination.octets()).add(&length.to_be_bytes()).add(&[
-            0,
-            0,
-            0,
-            next_header,
-        ])
+        self.bytes(&source.octets())
+            .bytes(&destination.octets())
+            .bytes(&length.to_be_bytes())
+            .bytes(&[0, 0, 0, next_header])
     }
 
     /// Adds the IPv4 pseudo header of TCP and UDP, which older VRRPv3 implementations use as well.
@@ -48,10 +46,10 @@ impl Checksum {
         protocol: u8,
     ) -> Self {
         let length = u16::try_from(length).unwrap_or(u16::MAX);
-        self.add(&source.octets())
-            .add(&destination.octets())
-            .add(&[0, protocol])
-            .add(&length.to_be_bytes())
+        self.bytes(&source.octets())
+            .bytes(&destination.octets())
+            .bytes(&[0, protocol])
+            .bytes(&length.to_be_bytes())
     }
 
     /// What belongs into the packet's checksum field, or zero if a sum that includes a correct checksum
@@ -69,10 +67,10 @@ mod tests {
     #[test]
     fn the_example_of_rfc_1071_and_an_odd_length() {
         let bytes = [0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7];
-        assert_eq!(Checksum::default().add(&bytes).finish(), !0xddf2);
+        assert_eq!(Checksum::default().bytes(&bytes).finish(), !0xddf2);
         assert_eq!(
-            Checksum::default().add(&[1, 2, 3]).finish(),
-            Checksum::default().add(&[1, 2, 3, 0]).finish()
+            Checksum::default().bytes(&[1, 2, 3]).finish(),
+            Checksum::default().bytes(&[1, 2, 3, 0]).finish()
         );
     }
 }

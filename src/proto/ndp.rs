@@ -157,7 +157,7 @@ impl Message {
             return Err(Drop::HopLimit);
         }
         let sum = Checksum::default().add_pseudo_v6(source, destination, icmp.len(), ICMPV6);
-        if sum.add(icmp).finish() != 0 {
+        if sum.bytes(icmp).finish() != 0 {
             return Err(Drop::Checksum);
         }
         let (kind, option) = match icmp[0] {
@@ -228,7 +228,7 @@ impl Message {
         }
         let sum = Checksum::default()
             .add_pseudo_v6(self.source, self.destination, icmp.len(), ICMPV6)
-            .add(&icmp)
+            .bytes(&icmp)
             .finish();
         icmp[2..4].copy_from_slice(&sum.to_be_bytes());
 
@@ -301,7 +301,7 @@ mod tests {
                 frame.len() - 54,
                 ICMPV6,
             )
-            .add(&frame[54..])
+            .bytes(&frame[54..])
             .finish();
         frame[56..58].copy_from_slice(&sum.to_be_bytes());
         frame

@@ -27,9 +27,9 @@ use pilus::api::route::{
 use pilus::api::status::{Condition, Truth};
 use pilus::api::{Message, wiring};
 use pilus::io::admin_socket::AdminSocket;
+use pilus::io::clock;
 use pilus::io::event_loop::{EventLoop, spawn, stop};
 use pilus::io::reactor::Timer;
-use pilus::io::clock;
 use pilus::kernel::{Kernel, Wiring, run};
 use pilus::server::admin::{Admin, AdminSockets};
 
@@ -37,7 +37,7 @@ use pilus::server::admin::{Admin, AdminSockets};
 const AGE: u64 = 3 * 86_400 + 5 * 3_600 + 1_800;
 
 /// A running admin server; it ends when this is dropped.
-pub struct TestAgent {
+pub(crate) struct TestAgent {
     /// `unix:PATH`
     pub address: String,
     directory: PathBuf,
@@ -46,7 +46,7 @@ pub struct TestAgent {
 }
 
 /// A fresh directory.
-pub fn directory(name: &str) -> PathBuf {
+pub(crate) fn directory(name: &str) -> PathBuf {
     let path = std::env::temp_dir().join(format!("pilus-cli-{name}-{}", std::process::id()));
     std::fs::create_dir_all(&path).unwrap();
     path
@@ -54,7 +54,7 @@ pub fn directory(name: &str) -> PathBuf {
 
 impl TestAgent {
     /// Starts one; `name` must be unique among the tests.
-    pub fn start(name: &str) -> Self {
+    pub(crate) fn start(name: &str) -> Self {
         let directory = directory(name);
         let address = format!("unix:{}", directory.join("run/admin.sock").display());
         let (end, ended) = mpsc::channel();
@@ -125,8 +125,11 @@ fn meta(namespace: &str, name: &str, json: &str) -> Meta {
 /// A file's object: `head` is `apiVersion kind`, `rest` its fields after the metadata.
 fn written(head: &str, namespace: &str, name: &str, rest: &str) -> Meta {
     let (version, kind) = head.split_once(' ').unwrap();
-    let namespaced =
-        if namespace.is_empty() { String::new() } else { format!(",\"namespace\":\"{namespace}\"") };
+    let namespaced = if namespace.is_empty() {
+        String::new()
+    } else {
+        format!(",\"namespace\":\"{namespace}\"")
+    };
     let comma = if rest.is_empty() { "" } else { "," };
     let json = format!(
         "{{\"apiVersion\":\"{version}\",\"kind\":\"{kind}\",\"metadata\":{{\"name\":\"{name}\"{namespaced}}}{comma}{rest}}}"
@@ -163,10 +166,7 @@ fn services() -> Vec<Service> {
                   \"selector\":{\"app\":\"webpod\"},\"ports\":[{\"port\":9080,\"protocol\":\"TCP\"}]}";
     let legacy = "\"spec\":{\"type\":\"ClusterIP\",\"clusterIP\":\"None\"}";
     vec![
-        balanced(
-            "cilium-ingress",
-            vec![port(80, PortProtocol::Tcp), port(443, PortProtocol::Tcp)],
-        ),
+        balanced("cilium-ingress", vec![port(80, PortProtocol::Tcp), port(443, PortProtocol::Tcp)]),
         balanced("waiting", vec![port(53, PortProtocol::Udp)]),
         Service {
             meta: written("v1 Service", "default", "webpod", webpod),
@@ -186,13 +186,7 @@ fn pods() -> Vec<Pod> {
         let spec = "\"spec\":{\"nodeName\":\"k8s-w1\",\"containers\":[{\"name\":\"c\"}]}";
         let mut meta = written("v1 Pod", "default", name, spec);
         meta.labels.insert("app".into(), "webpod".into());
-        Pod {
-            meta,
-            ips: vec![ip(address)],
-            node: Some("k8s-w1".into()),
-            ready,
-            ..Pod::default()
-        }
+        Pod { meta, ips: vec![ip(address)], node: Some("k8s-w1".into()), ready, ..Pod::default() }
     };
     vec![pod("webpod-1", "10.244.0.5", true), pod("webpod-2", "10.244.1.6", false)]
 }
@@ -210,12 +204,7 @@ fn ingresses() -> Vec<Ingress> {
 
 fn objects() -> Objects {
     let mut node = Node {
-        meta: written(
-            "v1 Node",
-            "",
-            "k8s-w1",
-            "",
-        ),
+        meta: written("v1 Node", "", "k8s-w1", ""),
         internal_ips: vec![ip("192.168.10.101")],
         ..Node::default()
     };
@@ -377,8 +366,9 @@ fn listener() -> Rc<Listener> {
             origins: vec![(ingress.clone(), format!("spec.rules[0].http.paths[{path}]"))],
         })
     };
-    let forward =
-        |name, port| Action::Forward(vec![Backend { service: service_port(name, port), weight: 1 }]);
+    let forward = |name, port| {
+        Action::Forward(vec![Backend { service: service_port(name, port), weight: 1 }])
+    };
     let host = VirtualHost {
         name: Str::from("*"),
         exact: HashMap::from([(
@@ -448,10 +438,8 @@ fn messages() -> Vec<Message> {
         by_address: HashMap::from([((ip("192.168.10.211"), Port::HTTP), Rc::clone(&listener))]),
         all: vec![listener],
     };
-    let programmed = Programmed {
-        generation: Generation(7),
-        failures: vec!["eth9: no such device".to_owned()],
-    };
+    let programmed =
+        Programmed { generation: Generation(7), failures: vec!["eth9: no such device".to_owned()] };
     let report = DatapathReport { lines: vec![("tc eth1".into(), "attached".to_owned())] };
     vec![
         Message::View(Rc::new(view())),

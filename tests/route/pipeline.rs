@@ -290,6 +290,8 @@ fn each_server_dies_once_and_the_state_is_the_same_again() {
             let seen = node.seen.borrow();
             assert!(seen.programs.iter().all(|p| p.steers == steers), "{victim:?}: never less");
             assert!(seen.snapshots.iter().all(|&count| count == 2), "{victim:?}: never fewer");
+            let programs = 1 + usize::from(victim == wiring::DATAPATH);
+            assert_eq!(seen.programs.len(), programs, "{victim:?}: told anew by the new one only");
         }
         // It lives: a change goes all the way.
         let mut changed = source();

@@ -22,6 +22,8 @@ pub(crate) struct Cluster {
     pub(crate) client: BTreeMap<IpAddr, MacAddr>,
     /// A host that is no node and uses an address.
     pub(crate) stranger: Option<IpAddr>,
+    /// It only answers questions.
+    pub(crate) stranger_is_quiet: bool,
     /// ARP and neighbour frames in each second, and VRRP packets.
     pub(crate) frames: BTreeMap<u64, u64>,
     pub(crate) adverts: BTreeMap<u64, u64>,
@@ -45,6 +47,7 @@ impl Cluster {
             random,
             client: BTreeMap::new(),
             stranger: None,
+            stranger_is_quiet: false,
             frames: BTreeMap::new(),
             adverts: BTreeMap::new(),
             flights: BinaryHeap::new(),

@@ -15,6 +15,11 @@ pub(crate) const BOUND: Duration = Duration::from_millis(500);
 /// With up to 20 % loss: adverts are lost three times in a row now and then.
 pub(crate) const LOSSY_BOUND: Duration = Duration::from_millis(1500);
 
+/// A stranger has been noticed.
+pub(crate) const STRANGER_BOUND: Duration = Duration::from_secs(1);
+/// A clean shutdown hands over at once.
+pub(crate) const GRACEFUL_BOUND: u64 = 100;
+
 /// Collects what is seen.
 #[derive(Default)]
 pub(crate) struct Judge {
@@ -24,6 +29,8 @@ pub(crate) struct Judge {
     pub(crate) joining_until: Time,
     /// Addresses whose holder has just failed, with the time and the holder.
     pub(crate) watched: BTreeMap<IpAddr, (Time, usize)>,
+    /// The last clean shutdown.
+    pub(crate) graceful: Option<Time>,
     pub(crate) failovers: Vec<u64>,
     pub(crate) violations: Vec<String>,
     pub(crate) doubles: u64,
@@ -66,7 +73,9 @@ impl Judge {
             }
         }
         if cluster.stranger == Some(vip.address) {
-            if quiet && !answering.is_empty() {
+            // It speaks four times a second, is answered once and believed the second time.
+            let noticed = now.since(self.disturbed) >= STRANGER_BOUND.max(bound);
+            if noticed && !answering.is_empty() {
                 self.violation(
                     now,
                     format!("{answering:?} fight with a stranger for {}", vip.address),
@@ -124,7 +133,12 @@ impl Judge {
             node.number != victim && node.is_running() && node.answers(address, cluster.now)
         });
         if taken {
-            self.failovers.push(cluster.now.since(since).as_millis() as u64);
+            let millis = cluster.now.since(since).as_millis() as u64;
+            self.failovers.push(millis);
+            if self.graceful == Some(since) && !self.lossy && millis > GRACEFUL_BOUND {
+                let text = format!("{address} took {millis} ms to move after a clean shutdown");
+                self.violation(cluster.now, text);
+            }
             self.watched.remove(&address);
         }
     }

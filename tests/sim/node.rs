@@ -210,8 +210,13 @@ impl Node {
         panic!("the agent of node {} spins at {now:?}", self.number);
     }
 
+    /// The agent runs again; what has waited is read by [`Node::read_mail`], a moment later.
     pub(crate) fn go_on(&mut self) {
         self.stopped = false;
+    }
+
+    /// Reads what has come in while the agent stood still.
+    pub(crate) fn read_mail(&mut self) {
         for (from, message) in std::mem::take(&mut self.mailbag) {
             self.mail(from, message);
         }

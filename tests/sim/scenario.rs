@@ -29,6 +29,7 @@ enum Fault {
     Start(usize),
     Stop(usize),
     GoOn(usize),
+    ReadMail(usize),
     Shutdown(usize),
     Link(usize, bool),
     AllLinks(bool),
@@ -56,6 +57,11 @@ pub(crate) fn run(seed: u64, trace: bool) -> Outcome {
         side: vec![0; setup.nodes],
     };
     let mut cluster = Cluster::new(&setup, wire, random.clone(), trace);
+    if random.chance(10) && !lossy && setup.vips[0].address.is_ipv4() {
+        // A host that has had the address all along, and says so only when it is asked.
+        cluster.stranger = Some(setup.vips[0].address);
+        cluster.stranger_is_quiet = true;
+    }
     let mut judge = Judge { lossy, disturbed: cluster.now, ..Judge::default() };
     let mut at = cluster.now + START;
     let mut plan = Vec::new();
@@ -79,7 +85,7 @@ pub(crate) fn run(seed: u64, trace: bool) -> Outcome {
             apply(&mut cluster, &mut judge, &fault);
         }
         cluster.run_until(sample);
-        if cluster.stranger.is_some() && next_speech <= cluster.now {
+        if cluster.stranger.is_some() && !cluster.stranger_is_quiet && next_speech <= cluster.now {
             cluster.stranger_speaks();
             next_speech = cluster.now + Duration::from_millis(250);
         }
@@ -145,7 +151,8 @@ fn random_faults(random: &mut Random, setup: &Setup, at: Time) -> Vec<(Time, Fau
         }
         3 => {
             let end = at + millis(10 + random.below(2500));
-            vec![(at, Fault::Stop(node)), (end, Fault::GoOn(node))]
+            let read = end + millis(30);
+            vec![(at, Fault::Stop(node)), (end, Fault::GoOn(node)), (read, Fault::ReadMail(node))]
         }
         4 => vec![(at, Fault::Shutdown(node)), (back, Fault::Start(node))],
         5 => vec![(at, Fault::Link(node, false)), (back, Fault::Link(node, true))],
@@ -190,6 +197,9 @@ fn apply(cluster: &mut Cluster, judge: &mut Judge, fault: &Fault) {
     }
     let now = cluster.now;
     judge.disturbed = now;
+    if let Fault::GoOn(i) | Fault::Start(i) = fault {
+        judge.watched.retain(|_, (_, victim)| victim != i);
+    }
     let mut touched = Vec::new();
     match fault {
         Fault::Kill(i) => {
@@ -211,7 +221,12 @@ fn apply(cluster: &mut Cluster, judge: &mut Judge, fault: &Fault) {
             cluster.nodes[*i].go_on();
             touched.push(*i);
         }
+        Fault::ReadMail(i) => {
+            cluster.nodes[*i].read_mail();
+            touched.push(*i);
+        }
         Fault::Shutdown(i) => {
+            judge.graceful = Some(now);
             watch(cluster, judge, *i);
             cluster.nodes[*i].mail(wiring::SIGNAL, Message::Shutdown);
             touched.push(*i);
@@ -247,9 +262,11 @@ fn apply(cluster: &mut Cluster, judge: &mut Judge, fault: &Fault) {
                 kernel.crash_next_call(wiring::ANNOUNCE);
             }
         }
+        Fault::StrangerComes(_) if cluster.stranger.is_some() => {}
         Fault::StrangerComes(which) => {
             let vip = cluster.nodes[0].setup.vips.get(*which).map(|vip| vip.address);
             // It comes to stay when it finds the address free, and speaks up twice at once.
+            cluster.stranger_is_quiet = false;
             cluster.stranger = vip.filter(|address| address.is_ipv4());
         }
         Fault::StrangerGoes => {

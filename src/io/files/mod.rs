@@ -21,8 +21,8 @@ use crate::api::config::Config;
 use crate::api::file::{self, FileState, StateBlob};
 use crate::api::{Message, wiring};
 use crate::kernel::{Mailer, Outbox, Server, ServerId, Time};
-pub use scan::MAX_FILES;
 use scan::Seen;
+pub use scan::{MAX_FILES, ReadFile, read_once};
 use state::StateDirectory;
 
 /// How long it must be quiet before changes are handed on.
@@ -379,7 +379,6 @@ impl Directories {
             changes: changes.into_iter().collect(),
             missing_directories: self.missing.clone(),
             complete,
-            read_at: clock::unix_seconds(),
         }
     }
 }
@@ -396,6 +395,3 @@ fn is_being_written(event: &Event, path: &Path) -> bool {
     event.mask & libc::IN_CREATE != 0
         && fs::symlink_metadata(path).is_ok_and(|it| it.is_file() && it.nlink() == 1)
 }
-
-#[cfg(test)]
-mod tests;

@@ -123,6 +123,25 @@ pub(super) fn read(path: &Path) -> Option<(Seen, FileState)> {
     }
 }
 
+/// A manifest's path and its content, or why it cannot be read.
+pub type ReadFile = (PathBuf, Result<Vec<u8>, String>);
+
+/// Reads directories and files once, by the rules of the watched ones; for `pilus check`. What is missing
+/// is among the files, with the reason. Second: directories in directories, which are not read.
+pub fn read_once(sources: &[PathBuf]) -> (Vec<ReadFile>, Vec<PathBuf>) {
+    let listing = list(sources);
+    let mut files: Vec<ReadFile> =
+        listing.missing.into_iter().map(|(path, reason)| (path, Err(reason))).collect();
+    for path in listing.files.into_keys() {
+        match read(&path) {
+            Some((_, FileState::Content(content))) => files.push((path, Ok(content.to_vec()))),
+            Some((_, FileState::Unreadable(reason))) => files.push((path, Err(reason))),
+            Some((_, FileState::Removed)) | None => {}
+        }
+    }
+    (files, listing.subdirectories)
+}
+
 fn try_read(path: &Path) -> Result<(Stamp, Rc<[u8]>), String> {
     // Not blocking: a FIFO in the directory must not hold up the loop.
     let file = File::options()

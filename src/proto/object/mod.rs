@@ -7,6 +7,7 @@
 mod cluster;
 mod encoding;
 mod faults;
+mod fuzz;
 mod ingress;
 mod lb;
 mod meta;
@@ -29,6 +30,7 @@ use crate::proto::value::{Data, Mark, Value, to_json_compact};
 pub use encoding::{decode_base64, format_unix_seconds};
 use faults::Faults;
 pub use faults::{MAX_PROBLEMS, did_you_mean};
+pub use fuzz::fuzz_manifest;
 pub use meta::object_uid;
 
 /// One decoded object.

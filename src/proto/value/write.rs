@@ -26,7 +26,7 @@ pub fn to_yaml(value: &Value) -> String {
         Data::Map(members) if !members.is_empty() => yaml(&mut out, value, 0, false),
         Data::List(items) if !items.is_empty() => yaml(&mut out, value, 0, false),
         _ => {
-            yaml_scalar(&mut out, value, 0);
+            yaml_scalar(&mut out, value, 1);
             out.push('\n');
         }
     }

@@ -8,8 +8,8 @@ use super::scalar::{number, resolve};
 use super::{Data, MAX_DEPTH, Mark, Member, SyntaxError, Value};
 
 /// How many nodes one document may have, those that aliases repeat included: an alias bomb ends here.
-/// 10,000 routes in one List need less than half of it.
-pub const MAX_NODES: usize = 1_000_000;
+/// 10,000 Ingresses in one List need less.
+pub const MAX_NODES: usize = 500_000;
 
 /// Above this many keys a map's keys are checked for repetition in a set rather than one by one.
 const LINEAR_KEYS: usize = 16;

@@ -58,11 +58,7 @@ impl Answer {
     }
 
     /// A list whose items are made one by one.
-    fn list(
-        api_version: &str,
-        kind: &str,
-        items: impl Iterator<Item = Value> + 'static,
-    ) -> Self {
+    fn list(api_version: &str, kind: &str, items: impl Iterator<Item = Value> + 'static) -> Self {
         let start = format!("{{\"apiVersion\":\"{api_version}\",\"kind\":\"{kind}\",\"items\":[");
         let mut first = true;
         let items = items.map(move |item| {

@@ -113,13 +113,7 @@ fn explain_source(steps: &mut Steps, state: &State, from: Option<&str>) -> Resul
     Ok(())
 }
 
-fn follow(
-    steps: &mut Steps,
-    state: &State,
-    moment: Moment,
-    url: &Url<'_>,
-    host: &str,
-) -> Outcome {
+fn follow(steps: &mut Steps, state: &State, moment: Moment, url: &Url<'_>, host: &str) -> Outcome {
     let (address, listener) = match find_listener(steps, state, url, host) {
         Ok(found) => found,
         Err(outcome) => return outcome,
@@ -146,7 +140,10 @@ fn follow(
         let name = url.host.parse::<IpAddr>().is_err().then_some(url.host);
         match explain_tls(steps, moment, &listener, name.map(str::to_ascii_lowercase).as_deref()) {
             Tls::Refused => {
-                return Outcome::failed(None, "the TLS handshake is refused: no certificate for this name");
+                return Outcome::failed(
+                    None,
+                    "the TLS handshake is refused: no certificate for this name",
+                );
             }
             Tls::Passthrough(route) => return explain_route(steps, state, &route),
             Tls::Terminated => {}
@@ -237,11 +234,8 @@ fn explain_holder(
     };
     let since = rfc3339(moment.unix_of(entry.since));
     let holder = entry.holder.as_deref().unwrap_or("nobody");
-    let result = format!(
-        "{holder} on {} (this node: {}, since {since})",
-        entry.interface,
-        role(entry.role)
-    );
+    let result =
+        format!("{holder} on {} (this node: {}, since {since})", entry.interface, role(entry.role));
     steps.add("holder", &result, &entry.why);
     (entry.role == Role::Conflict).then(|| {
         Outcome::failed(None, "somebody else on the LAN uses this address: nobody of us answers")
@@ -254,12 +248,7 @@ enum Tls {
     Refused,
 }
 
-fn explain_tls(
-    steps: &mut Steps,
-    moment: Moment,
-    listener: &Listener,
-    name: Option<&str>,
-) -> Tls {
+fn explain_tls(steps: &mut Steps, moment: Moment, listener: &Listener, name: Option<&str>) -> Tls {
     let Some(action) = listener.tls.find(name) else {
         let why = format!("no entry for SNI {} and no default", name.unwrap_or("(none)"));
         steps.add("certificate", "none", &why);
@@ -333,7 +322,9 @@ fn precedence(host: &VirtualHost, path: &str, winner: &Rc<Route>) -> (String, St
             .any(|(regex, _)| &*regex.pattern == pattern && regex.regex.is_match(path)),
         _ => {
             pattern == "/"
-                || path.strip_prefix(pattern).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+                || path
+                    .strip_prefix(pattern)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         }
     };
     let all = paths(host);
@@ -357,7 +348,8 @@ fn explain_route(steps: &mut Steps, state: &State, route: &Route) -> Outcome {
     match &route.action {
         Action::Forward(backends) => explain_backends(steps, state, backends),
         Action::RedirectHttps(port) => {
-            let text = format!("301 to https on port {port}: the host has TLS and force-https is on");
+            let text =
+                format!("301 to https on port {port}: the host has TLS and force-https is on");
             Outcome { served: true, status: Some(301), text }
         }
         Action::Refuse(status, why) => Outcome::failed(Some(*status), &format!("{status}: {why}")),
@@ -370,7 +362,8 @@ fn explain_backends(steps: &mut Steps, state: &State, backends: &[Backend]) -> O
     let mut dead_share = false;
     for backend in backends.iter().filter(|backend| backend.weight > 0) {
         let service = &backend.service;
-        let share = format!("{}:{} gets {} of {total}", service.service, service.port, backend.weight);
+        let share =
+            format!("{}:{} gets {} of {total}", service.service, service.port, backend.weight);
         let known = state.endpoints.by_port.contains_key(service);
         let endpoints = state.endpoints_of(&service.service, service.port.0);
         let any_ready = endpoints.iter().any(|it| it.ready && !it.terminating);
@@ -381,7 +374,11 @@ fn explain_backends(steps: &mut Steps, state: &State, backends: &[Backend]) -> O
         usable += count;
         dead_share |= count == 0;
         if endpoints.is_empty() {
-            let why = if known { "the Service has no endpoints" } else { "there is no such Service port" };
+            let why = if known {
+                "the Service has no endpoints"
+            } else {
+                "there is no such Service port"
+            };
             steps.add("backend", &share, why);
         }
         for endpoint in endpoints {
@@ -399,9 +396,13 @@ fn explain_backends(steps: &mut Steps, state: &State, backends: &[Backend]) -> O
         return Outcome::failed(Some(503), "503: no healthy upstream");
     }
     let text = if dead_share {
-        "forwarded; a share of the requests meets a Service without endpoints and gets 503".to_owned()
+        "forwarded; a share of the requests meets a Service without endpoints and gets 503"
+            .to_owned()
     } else {
-        format!("forwarded, round robin over {usable} endpoint{}", if usable == 1 { "" } else { "s" })
+        format!(
+            "forwarded, round robin over {usable} endpoint{}",
+            if usable == 1 { "" } else { "s" }
+        )
     };
     Outcome { served: true, status: None, text }
 }

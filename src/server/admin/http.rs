@@ -72,7 +72,8 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(Request, usize)>, Refusal> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let decoded = decode(path, false).zip(decode_query(query));
     let Some((path, query)) = decoded else { return refuse(400, "bad percent-encoding") };
-    let host = field("host").map_or_else(String::new, |it| String::from_utf8_lossy(it).into_owned());
+    let host =
+        field("host").map_or_else(String::new, |it| String::from_utf8_lossy(it).into_owned());
     let close = field("connection").is_some_and(|value| value.eq_ignore_ascii_case(b"close"));
     let keep_alive = head.version == Some(1) && !close;
     Ok(Some((Request { path, query, host, keep_alive }, length)))

@@ -123,8 +123,7 @@ pub(super) fn service_ports(state: &State) -> Vec<ServicePort> {
 pub(super) fn endpoints_of_port(state: &State, port: &ServicePort) -> Vec<Value> {
     let endpoints = state.endpoints_of(&port.service, port.port.0).iter();
     let item = |endpoint: &Endpoint| {
-        let mut json =
-            Value::map().with("service", name(&port.service)).with("port", port.port.0);
+        let mut json = Value::map().with("service", name(&port.service)).with("port", port.port.0);
         for member in backend_endpoint(endpoint).members() {
             json.set(&member.key, member.value.clone());
         }
@@ -140,9 +139,10 @@ pub(super) fn addresses(state: &State) -> Vec<Value> {
     let objects = &state.view.objects;
     for service in objects.services.values().filter(|it| it.kind == ServiceType::LoadBalancer) {
         for address in state.addresses_of(service) {
-            let ours = state.listeners.by_address.iter().any(|((ip, _), listener)| {
-                *ip == address && listener.service == service.meta.name
-            });
+            let ours =
+                state.listeners.by_address.iter().any(|((ip, _), listener)| {
+                    *ip == address && listener.service == service.meta.name
+                });
             let identity = if ours { "reserved:ingress" } else { "reserved:world" };
             let owner = ObjectKey { kind: Kind::Service, name: service.meta.name.clone() };
             let holder = state.announcement(address).and_then(|entry| entry.holder.as_deref());
@@ -282,10 +282,9 @@ fn action(action: &Action) -> Value {
         Action::RedirectHttps(port) => {
             Value::map().with("type", "RedirectHttps").with("status", 301u16).with("port", port.0)
         }
-        Action::Refuse(status, why) => Value::map()
-            .with("type", "Refuse")
-            .with("status", *status)
-            .with("why", why.as_str()),
+        Action::Refuse(status, why) => {
+            Value::map().with("type", "Refuse").with("status", *status).with("why", why.as_str())
+        }
     }
 }
 

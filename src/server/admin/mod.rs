@@ -111,7 +111,13 @@ impl Admin {
 }
 
 impl Server<Message> for Admin {
-    fn handle(&mut self, _now: Time, _from: ServerId, message: Message, _out: &mut Outbox<Message>) {
+    fn handle(
+        &mut self,
+        _now: Time,
+        _from: ServerId,
+        message: Message,
+        _out: &mut Outbox<Message>,
+    ) {
         self.state.borrow_mut().take(message);
     }
 }

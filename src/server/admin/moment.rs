@@ -61,11 +61,13 @@ const fn days_of_month(year: u64, month: u64) -> u64 {
 
 const fn days_before_year(year: u64) -> u64 {
     let last = year - 1;
-    (year - 1970) * 365 + (last / 4 - last / 100 + last / 400) - (1969 / 4 - 1969 / 100 + 1969 / 400)
+    (year - 1970) * 365 + (last / 4 - last / 100 + last / 400)
+        - (1969 / 4 - 1969 / 100 + 1969 / 400)
 }
 
 fn days_since_1970(year: u64, month: u64, day: u64) -> u64 {
-    days_before_year(year) + (1..month).map(|month| days_of_month(year, month)).sum::<u64>() + day - 1
+    days_before_year(year) + (1..month).map(|month| days_of_month(year, month)).sum::<u64>() + day
+        - 1
 }
 
 fn date(days: u64) -> (u64, u64, u64) {

@@ -6,8 +6,7 @@ use super::resource;
 use super::state::State;
 use crate::api::meta::{Kind, Labels, Meta, NamespacedName, ObjectKey};
 use crate::api::object::{
-    EndpointSlice, Lease, Node, Pod, PortProtocol, Secret, Service, ServiceType,
-    TargetPort,
+    EndpointSlice, Lease, Node, Pod, PortProtocol, Secret, Service, ServiceType, TargetPort,
 };
 use crate::api::objects::HasMeta;
 use crate::api::query::ShownStatus;
@@ -42,7 +41,11 @@ pub(super) fn select(state: &State, kind: Kind, namespace: Option<&str>) -> Vec<
     };
     macro_rules! all {
         ($table:expr, $make:expr) => {
-            $table.iter().filter(|(name, _)| inside(name)).map(|(_, it)| $make(it.clone())).collect()
+            $table
+                .iter()
+                .filter(|(name, _)| inside(name))
+                .map(|(_, it)| $make(it.clone()))
+                .collect()
         };
     }
     let is_endpoints = |slice: &EndpointSlice| slice.meta.name.name.starts_with(ENDPOINTS_PREFIX);
@@ -194,7 +197,10 @@ impl Object {
         let mut status = Value::map();
         match self {
             Self::Node(node) => {
-                status.set("addresses", node.internal_ips.iter().map(internal_ip).collect::<Vec<_>>());
+                status.set(
+                    "addresses",
+                    node.internal_ips.iter().map(internal_ip).collect::<Vec<_>>(),
+                );
             }
             Self::Pod(pod) => status = pod_status(pod),
             Self::Service(service) => {
@@ -229,10 +235,8 @@ fn load_balancer(ips: &[std::net::IpAddr], ports: &[u16]) -> Value {
     if ips.is_empty() {
         return Value::map();
     }
-    let ports: Vec<Value> = ports
-        .iter()
-        .map(|&port| Value::map().with("port", port).with("protocol", "TCP"))
-        .collect();
+    let ports: Vec<Value> =
+        ports.iter().map(|&port| Value::map().with("port", port).with("protocol", "TCP")).collect();
     let entry = |ip: &std::net::IpAddr| {
         let entry = Value::map().with("ip", ip.to_string());
         if ports.is_empty() { entry } else { entry.with("ports", ports.clone()) }
@@ -350,7 +354,11 @@ fn slice_ports(slice: &EndpointSlice) -> Value {
 }
 
 fn slice_fields(json: Value, slice: &EndpointSlice) -> Value {
-    let v6 = slice.endpoints.iter().flat_map(|endpoint| endpoint.addresses.first()).any(|ip| ip.is_ipv6());
+    let v6 = slice
+        .endpoints
+        .iter()
+        .flat_map(|endpoint| endpoint.addresses.first())
+        .any(|ip| ip.is_ipv6());
     let endpoints = slice.endpoints.iter().map(|endpoint| {
         let addresses = endpoint.addresses.iter().map(|ip| Value::from(ip.to_string()));
         let conditions = Value::map()
@@ -369,10 +377,7 @@ fn slice_fields(json: Value, slice: &EndpointSlice) -> Value {
 }
 
 fn pod_reference(pod: &NamespacedName) -> Value {
-    Value::map()
-        .with("kind", "Pod")
-        .with("name", &*pod.name)
-        .with("namespace", &*pod.namespace)
+    Value::map().with("kind", "Pod").with("name", &*pod.name).with("namespace", &*pod.namespace)
 }
 
 fn declared_subsets(slice: &EndpointSlice) -> Value {

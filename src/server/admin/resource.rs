@@ -69,11 +69,7 @@ pub static RESOURCES: [Resource; 13] = [
     },
 ];
 
-const fn core(
-    kind: Kind,
-    plural: &'static str,
-    short: &'static [&'static str],
-) -> Resource {
+const fn core(kind: Kind, plural: &'static str, short: &'static [&'static str]) -> Resource {
     Resource { kind, plural, group: "", api_version: "v1", short }
 }
 
@@ -121,9 +117,9 @@ pub fn find(name: &str) -> Option<&'static Resource> {
 
 /// Every name, for suggestions.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    RESOURCES.iter().flat_map(|resource| {
-        std::iter::once(resource.plural).chain(resource.short.iter().copied())
-    })
+    RESOURCES
+        .iter()
+        .flat_map(|resource| std::iter::once(resource.plural).chain(resource.short.iter().copied()))
 }
 
 #[cfg(test)]

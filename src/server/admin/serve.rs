@@ -191,10 +191,7 @@ async fn write_all(stream: &AdminStream, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-async fn within<T>(
-    limit: Duration,
-    work: impl Future<Output = io::Result<T>>,
-) -> io::Result<T> {
+async fn within<T>(limit: Duration, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     let timeout = async {
         Timer::at(clock::now() + limit).await;
         Err(io::ErrorKind::TimedOut.into())

@@ -102,9 +102,12 @@ impl State {
 
     /// All listeners: those with addresses, and those that have none yet.
     pub(super) fn all_listeners(&self) -> Vec<Rc<Listener>> {
-        let mut all: Vec<Rc<Listener>> =
-            if self.listeners.all.is_empty() { &self.routes.listeners } else { &self.listeners.all }
-                .clone();
+        let mut all: Vec<Rc<Listener>> = if self.listeners.all.is_empty() {
+            &self.routes.listeners
+        } else {
+            &self.listeners.all
+        }
+        .clone();
         all.sort_by(|left, right| (&left.service, left.port).cmp(&(&right.service, right.port)));
         all
     }

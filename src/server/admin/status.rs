@@ -61,11 +61,8 @@ fn server(report: &ServerReport, moment: Moment) -> Value {
 /// How many objects of each kind there are, in the order of [`Kind::ALL`].
 pub(super) fn object_counts(state: &State) -> [(Kind, usize); Kind::ALL.len()] {
     let objects = &state.view.objects;
-    let declared_endpoints = objects
-        .endpoint_slices
-        .keys()
-        .filter(|name| name.name.starts_with("endpoints/"))
-        .count();
+    let declared_endpoints =
+        objects.endpoint_slices.keys().filter(|name| name.name.starts_with("endpoints/")).count();
     Kind::ALL.map(|kind| {
         let count = match kind {
             Kind::Namespace => objects.namespaces.len(),
@@ -87,7 +84,8 @@ pub(super) fn object_counts(state: &State) -> [(Kind, usize); Kind::ALL.len()] {
 }
 
 fn sources(state: &State) -> Value {
-    let directories = state.config.manifests.iter().map(|path| Value::from(path.display().to_string()));
+    let directories =
+        state.config.manifests.iter().map(|path| Value::from(path.display().to_string()));
     let counts = object_counts(state);
     let by_kind = counts.iter().filter(|(_, count)| *count > 0);
     let by_kind = by_kind.map(|(kind, count)| (kind.as_str(), *count));
@@ -163,9 +161,11 @@ fn listeners(state: &State) -> Vec<Value> {
 }
 
 fn datapath(state: &State) -> Value {
-    let hooks = state.datapath.lines.iter().map(|(name, value)| {
-        Value::map().with("name", &**name).with("value", value.as_str())
-    });
+    let hooks = state
+        .datapath
+        .lines
+        .iter()
+        .map(|(name, value)| Value::map().with("name", &**name).with("value", value.as_str()));
     let mut json = Value::map().with("enabled", !state.config.no_bpf);
     if let Some(programmed) = &state.programmed {
         json.set("generation", programmed.generation.0);

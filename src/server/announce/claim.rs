@@ -70,6 +70,8 @@ pub(super) struct Claim {
     pub(super) foreign: Option<Foreign>,
     /// When the last claim of a stranger was answered with an announcement of ours.
     pub(super) defended: Option<Time>,
+    /// When to answer the last claim of a stranger, if it still is one then.
+    pub(super) defend_at: Option<Time>,
     /// From when on it may take the address from a lower node.
     pub(super) preempt_at: Time,
     /// When telling the LAN began, how often it was told, and when it is told next.
@@ -113,6 +115,7 @@ impl Claim {
             probe_at: now,
             foreign: None,
             defended: None,
+            defend_at: None,
             preempt_at: now + timing::PREEMPT_AFTER,
             told: None,
             asserted: Time::ZERO,
@@ -167,8 +170,8 @@ impl Claim {
             }
             State::Backup { .. } => {
                 self.state = State::Backup { take_at: down };
+                // The probes go on: it may be held by a node and used by a stranger all the same.
                 self.verified = true;
-                self.probes_left = 0;
                 let old = self.rival;
                 let better =
                     |old: Rival| old.source == rival.source || theirs >= (old.priority, old.source);
@@ -196,23 +199,18 @@ impl Claim {
         Heard::Changed
     }
 
-    /// A stranger has claimed the address. Returns whether to announce ours once in defence
-    /// (RFC 5227, section 2.4 (b)).
-    pub(super) fn stranger(&mut self, now: Time, mac: MacAddr) -> bool {
+    /// A stranger has claimed the address. The first time it is answered with an announcement, the
+    /// second time it is a conflict (RFC 5227, section 2.4 (b)).
+    pub(super) fn stranger(&mut self, now: Time, mac: MacAddr) {
         self.foreign = Some(Foreign { mac, seen: now });
         if self.state != State::Holder {
-            return false;
+            return;
         }
         match self.defended {
-            Some(at) if now.since(at) < timing::SAME_CLAIM => false,
-            Some(at) if now.since(at) < timing::DEFEND_INTERVAL => {
-                self.enter_conflict(now);
-                false
-            }
-            _ => {
-                self.defended = Some(now);
-                true
-            }
+            Some(at) if now.since(at) < timing::SAME_CLAIM => {}
+            Some(at) if now.since(at) < timing::DEFEND_INTERVAL => self.enter_conflict(now),
+            _ if self.defend_at.is_none() => self.defend_at = Some(now + timing::DEFEND_AFTER),
+            _ => {}
         }
     }
 
@@ -223,6 +221,7 @@ impl Claim {
         }
         self.foreign = None;
         self.defended = None;
+        self.defend_at = None;
         if matches!(self.state, State::Conflict { .. }) {
             self.state = State::Holder;
             self.told = None;
@@ -235,11 +234,13 @@ impl Claim {
         self.state = State::Backup { take_at };
         self.told = None;
         self.defended = None;
+        self.defend_at = None;
     }
 
     pub(super) fn enter_conflict(&mut self, now: Time) {
         self.state = State::Conflict { ask_at: now + timing::CONFLICT_RETRY, verdict_at: None };
         self.told = None;
+        self.defend_at = None;
     }
 
     /// Moves on what is due. Returns whether the state changed.
@@ -265,12 +266,7 @@ impl Claim {
                 true
             }
             State::Conflict { ask_at, verdict_at: None } if ask_at <= now => {
-                let verdict = now + timing::PROBE_EVERY * u32::from(timing::PROBES);
-                self.foreign = None;
-                self.probes_left = timing::PROBES;
-                self.probe_at = now;
-                let verdict_at = Some(verdict + timing::PROBE_WAIT);
-                self.state = State::Conflict { ask_at, verdict_at };
+                self.ask_again(now);
                 false
             }
             State::Conflict { verdict_at: Some(at), .. } if at <= now && self.probes_left == 0 => {
@@ -286,33 +282,55 @@ impl Claim {
     }
 
     fn take(&mut self, now: Time) {
-        let contested = !self.verified && self.foreign.is_some();
+        // Also when a node held it before us: it may have been silent because of the same stranger.
+        let contested = self.foreign.is_some();
+        self.probes_left = 0;
         self.rival = None;
         self.verified = true;
         self.defended = None;
         self.told = None;
         if contested {
             self.enter_conflict(now);
+            self.ask_again(now);
         } else {
             self.state = State::Holder;
         }
     }
 
+    /// Probes again; the verdict follows when the answers must be in.
+    fn ask_again(&mut self, now: Time) {
+        let verdict = now + timing::PROBE_EVERY * u32::from(timing::PROBES) + timing::PROBE_WAIT;
+        self.foreign = None;
+        self.probes_left = timing::PROBES;
+        self.probe_at = now;
+        self.state = State::Conflict { ask_at: verdict, verdict_at: Some(verdict) };
+    }
+
     /// When [`Claim::advance`], a probe or an announcement is due next.
     pub(super) fn deadline(&self) -> Time {
-        if self.probes_left > 0 && self.eligible {
-            return self.probe_at;
-        }
-        match self.state {
+        let probing = self.probes_left > 0 && self.eligible;
+        let probe = if probing { self.probe_at } else { Time::MAX };
+        let state = match self.state {
             State::Backup { take_at } if self.eligible => {
                 let outranks = self.rival.is_some_and(|rival| rival.priority < self.priority);
                 let take = if outranks { take_at.min(self.preempt_at) } else { take_at };
-                if self.verified { take } else { take.max(self.probe_at + timing::PROBE_WAIT) }
+                if self.verified {
+                    take
+                } else if probing {
+                    Time::MAX
+                } else {
+                    take.max(self.probe_at + timing::PROBE_WAIT)
+                }
             }
             State::Backup { take_at } if self.rival.is_some() => take_at,
             State::Backup { .. } => Time::MAX,
-            State::Holder => self.told.map_or(Time::ZERO, |told| told.next),
+            State::Holder => self
+                .told
+                .map_or(Time::ZERO, |told| told.next)
+                .min(self.defend_at.unwrap_or(Time::MAX)),
+            State::Conflict { verdict_at: Some(_), .. } if probing => Time::MAX,
             State::Conflict { ask_at, verdict_at } => verdict_at.unwrap_or(ask_at),
-        }
+        };
+        probe.min(state)
     }
 }

@@ -57,18 +57,24 @@ impl Announce {
         let mut ours = false;
         let mut changed = false;
         let mut urgent = BTreeSet::new();
+        let mut yielded: BTreeMap<Router, Vec<IpAddr>> = BTreeMap::new();
         for address in addresses {
             let key = (index, address);
             let Some(claim) = self.claims.get_mut(&key) else { continue };
             ours = true;
+            let router = router(key, claim);
             match claim.heard(now, rival, self.interval) {
                 Heard::Nothing => {}
-                Heard::Changed | Heard::Yielded => changed = true,
+                Heard::Changed => changed = true,
+                Heard::Yielded => {
+                    changed = true;
+                    yielded.entry(router).or_default().push(address);
+                }
                 Heard::Assert => {
                     // Not more often than four times an interval, whatever comes in.
                     if now.since(claim.asserted) >= self.interval / 4 {
                         claim.asserted = now;
-                        urgent.insert(router(key, claim));
+                        urgent.insert(router);
                     }
                     let stale =
                         claim.told.is_some_and(|told| now.since(told.from) >= timing::RETELL_AFTER);
@@ -82,6 +88,11 @@ impl Announce {
             self.ignore(Ignored::NotOurAddress);
         }
         self.dirty |= changed;
+        // The last word of the weaker one: the stronger may not know that there were two, and must tell
+        // the LAN again, because hosts may have learnt our hardware address.
+        for (router, addresses) in &yielded {
+            self.send_advertisement(*router, router.2, addresses, out);
+        }
         self.send_advertisements(&urgent, out);
         if changed || !urgent.is_empty() {
             self.after(now, out);

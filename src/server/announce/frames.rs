@@ -74,13 +74,11 @@ impl Announce {
         };
         let news = claim.foreign.is_none_or(|foreign| foreign.mac != mac);
         let before = claim.state;
-        let defend = claim.stranger(now, mac);
+        claim.stranger(now, mac);
+        self.next_claim = self.next_claim.min(claim.deadline());
         if news || claim.state != before {
             log::warn!("{mac}, which is no node, claims {address}");
             self.dirty = true;
-        }
-        if defend && self.budget.take(now, 2) {
-            announce(index, address, own, true, out);
         }
         if self.dirty {
             self.after(now, out);
@@ -100,6 +98,14 @@ impl Announce {
                 let last = claim.probes_left == 0;
                 claim.probe_at = if last { now } else { now + timing::PROBE_EVERY };
                 out.send(wiring::LAN, Message::SendFrame(index, probe(interface.mac, address)));
+            }
+            if claim.defend_at.is_some_and(|at| at <= now) {
+                claim.defend_at = None;
+                claim.defended = Some(now);
+                // Both frames of an announcement; without budget the next regular one must do.
+                if self.budget.take(now, 2) {
+                    announce(index, address, interface.mac, true, out);
+                }
             }
             if claim.state == State::Holder && claim.told.is_none_or(|told| told.next <= now) {
                 let fresh = claim.told.is_none_or(|told| told.times < timing::TELL_AT.len());

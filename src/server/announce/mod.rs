@@ -389,9 +389,6 @@ impl Claim {
                     vrid: pair.vrid,
                     ..Self::new(now, interval, pair.priority, own)
                 };
-                if verified {
-                    self.probes_left = 0;
-                }
             }
             _ => {}
         }

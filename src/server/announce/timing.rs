@@ -33,6 +33,9 @@ pub(super) const CONFLICT_RETRY: Duration = Duration::from_secs(10);
 /// RFC 5227, DEFEND_INTERVAL: a second claim within this time is a conflict; the first is answered with
 /// one announcement.
 pub(super) const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
+/// The defence waits this long: a node that takes over is first heard by its announcement if its
+/// advertisement was lost or overtaken, and must not be contradicted.
+pub(super) const DEFEND_AFTER: Duration = Duration::from_millis(50);
 /// Claims this close together are one: hosts announce in pairs, and networks duplicate frames.
 pub(super) const SAME_CLAIM: Duration = Duration::from_millis(200);
 

@@ -10,6 +10,7 @@ mod read;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::api::address::Generation;
 use crate::api::file::{FileState, Files};
@@ -20,7 +21,6 @@ use crate::api::status::Statuses;
 use crate::api::{Message, wiring};
 use crate::kernel::{Outbox, Server, ServerId, Time};
 use crate::proto::object::{Life, Object};
-pub use read::fuzz_manifest;
 
 /// What one file held when it was last read.
 #[derive(Debug, Default)]
@@ -59,6 +59,7 @@ struct Known {
 /// The server.
 #[derive(Debug, Default)]
 pub struct Manifests {
+    unix_at_zero: Duration,
     files: BTreeMap<PathBuf, File>,
     missing: Vec<(PathBuf, String)>,
     known: BTreeMap<ObjectKey, Known>,
@@ -75,12 +76,13 @@ pub fn check(files: &[(PathBuf, Result<Vec<u8>, String>)]) -> (Objects, Vec<Prob
         Err(reason) => FileState::Unreadable(reason.clone()),
     };
     let mut server = Manifests::default();
-    server.apply(&Files {
+    // Without a clock: creationTimestamp is left out.
+    let files = Files {
         changes: files.iter().map(|(path, result)| (path.clone(), state(result))).collect(),
         missing_directories: Vec::new(),
         complete: true,
-        read_at: 0,
-    });
+    };
+    server.apply(&files, 0);
     let objects = server.sent.as_deref().cloned().unwrap_or_default();
     (objects, server.problems)
 }
@@ -88,10 +90,17 @@ pub fn check(files: &[(PathBuf, Result<Vec<u8>, String>)]) -> (Objects, Vec<Prob
 // === impl Manifests ===
 
 impl Manifests {
-    /// Takes a batch of changes; returns whether the objects and whether the problems are others now.
-    fn apply(&mut self, files: &Files) -> (bool, bool) {
+    /// A server that has read nothing yet. `unix_at_zero` is what the clock of the day showed (since 1970)
+    /// at [`Time::ZERO`]: objects are as old as their first reading.
+    pub fn new(unix_at_zero: Duration) -> Self {
+        Self { unix_at_zero, ..Self::default() }
+    }
+
+    /// Takes a batch of changes, read in the second `read_at` since 1970; returns whether the objects and
+    /// whether the problems are others now.
+    fn apply(&mut self, files: &Files, read_at: u64) -> (bool, bool) {
         for (path, state) in &files.changes {
-            self.apply_file(path, state, files.read_at);
+            self.apply_file(path, state, read_at);
         }
         if files.complete {
             let named: BTreeSet<&PathBuf> = files.changes.iter().map(|(path, _)| path).collect();
@@ -249,12 +258,13 @@ fn file_problem(path: &Path, message: String) -> Problem {
 }
 
 impl Server<Message> for Manifests {
-    fn handle(&mut self, _now: Time, from: ServerId, message: Message, out: &mut Outbox<Message>) {
+    fn handle(&mut self, now: Time, from: ServerId, message: Message, out: &mut Outbox<Message>) {
         let Message::Files(files) = message else {
             debug_assert!(false, "{from:?} sent something that is not files");
             return;
         };
-        let (objects, problems) = self.apply(&files);
+        let read_at = (self.unix_at_zero + now.since(Time::ZERO)).as_secs();
+        let (objects, problems) = self.apply(&files, read_at);
         if objects {
             self.send_objects(out);
         }

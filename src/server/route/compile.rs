@@ -33,7 +33,7 @@ pub(super) struct Caches {
     /// How many regular expressions were compiled; what the tests count.
     pub(super) compiled_regexes: u64,
     /// The Services of dedicated Ingresses with what they were made from.
-    services: HashMap<NamespacedName, (Rc<Ingress>, Vec<Port>, Rc<Service>)>,
+    services: HashMap<NamespacedName, MadeService>,
 }
 
 // === impl Caches ===
@@ -59,6 +59,9 @@ impl Caches {
         service
     }
 }
+
+/// A generated Service, its only owner and its ports.
+type MadeService = (Rc<Ingress>, Vec<Port>, Rc<Service>);
 
 /// The result of one compilation.
 #[derive(Default)]

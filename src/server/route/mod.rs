@@ -194,7 +194,9 @@ impl Server<Message> for RouteServer {
             return;
         }
         match peer {
-            wiring::DATAPATH | wiring::ADMIN => out.send(peer, Message::Routes(Rc::clone(&self.routes))),
+            wiring::DATAPATH | wiring::ADMIN => {
+                out.send(peer, Message::Routes(Rc::clone(&self.routes)))
+            }
             wiring::STORE => out.send(peer, Message::Statuses(Rc::clone(&self.statuses))),
             _ => {}
         }
