@@ -1,5 +1,5 @@
 //! Newtypes for addresses, and what LB-IPAM has assigned.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -32,6 +32,9 @@ pub struct Generation(pub u64);
 pub struct Assignments {
     /// In the order in which `status.loadBalancer.ingress` lists them.
     pub by_service: BTreeMap<NamespacedName, Vec<IpAddr>>,
+    /// Those that may still change, because other nodes have not been heard yet: not to be announced, so
+    /// that what clients can reach never moves.
+    pub tentative: BTreeSet<IpAddr>,
 }
 
 // === impl MacAddr ===

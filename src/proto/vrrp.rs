@@ -117,6 +117,10 @@ impl Advertisement {
 
     /// The payload that goes from `source` to the group of its family. Addresses of the other family and
     /// those after the 255th are left out; the interval is rounded to 1 to 4095 centiseconds.
+    ///
+    /// For IPv4 the checksum covers a pseudo header, as keepalived 2.2 and tcpdump expect it. RFC 9568
+    /// has settled the ambiguity of RFC 5798 the other way; who follows it to the letter cannot read
+    /// these, but our agents read both.
     pub fn payload(&self, source: IpAddr) -> Vec<u8> {
         let addresses: Vec<&IpAddr> = self
             .addresses
@@ -135,7 +139,9 @@ impl Advertisement {
             }
         }
         let sum = match source {
-            IpAddr::V4(_) => Checksum::default(),
+            IpAddr::V4(source) => {
+                Checksum::default().add_pseudo_v4(source, GROUP_V4, out.len(), PROTOCOL)
+            }
             IpAddr::V6(source) => {
                 Checksum::default().add_pseudo_v6(source, GROUP_V6, out.len(), PROTOCOL)
             }
@@ -254,8 +260,9 @@ mod tests {
         let payload = advertisement(&["192.168.10.211"]).payload(V4);
         assert_eq!(payload[..6], [0x31, 7, 254, 1, 0, 10]);
         assert_eq!(payload[8..], [192, 168, 10, 211]);
-        // 0x3107 + 0xfe01 + 0x000a + 0xc0a8 + 0x0ad3 = 0x1fa8d, folded 0xfa8e
-        assert_eq!(payload[6..8], (!0xfa8e_u16).to_be_bytes());
+        // Message: 0x3107 + 0xfe01 + 0x000a + 0xc0a8 + 0x0ad3 = 0x1fa8d. Pseudo header: 0xc0a8 + 0x0a64 +
+        // 0xe000 + 0x0012 + 0x0070 + 0x000c = 0x1ab9a. Together 0x3a627, folded 0xa62a.
+        assert_eq!(payload[6..8], (!0xa62a_u16).to_be_bytes());
     }
 
     #[test]
@@ -271,18 +278,35 @@ mod tests {
     }
 
     #[test]
-    fn a_checksum_with_pseudo_header_is_taken_for_ipv4_too() {
+    fn both_checksums_are_taken_for_ipv4() {
+        // `changed` computes the one of RFC 9568, `payload` the one with a pseudo header.
         let mut payload = changed(2, 100);
-        payload[6..8].fill(0);
-        let IpAddr::V4(source) = V4 else { unreachable!() };
-        let sum = Checksum::default()
-            .add_pseudo_v4(source, GROUP_V4, payload.len(), PROTOCOL)
-            .bytes(&payload)
-            .finish();
-        payload[6..8].copy_from_slice(&sum.to_be_bytes());
         assert_eq!(Advertisement::parse(V4, 255, &payload).unwrap().priority, 100);
+        let other = advertisement(&["192.168.10.211"]).payload(V4);
+        assert_eq!(Advertisement::parse(V4, 255, &other).unwrap().priority, 254);
         payload[7] ^= 1;
         assert_eq!(Advertisement::parse(V4, 255, &payload), Err(Drop::Checksum));
+    }
+
+    #[test]
+    fn an_advertisement_is_found_in_a_frame_and_only_there() {
+        let payload = advertisement(&["192.168.10.211"]).payload(V4);
+        let mut frame = vec![1, 0, 0x5e, 0, 0, 0x12, 2, 0, 0, 0, 0, 1, 8, 0];
+        let mut ip = vec![0x45, 0xc0, 0, 32, 0, 1, 0, 0, 255, 112, 0, 0];
+        ip.extend_from_slice(&[192, 168, 10, 100, 224, 0, 0, 18]);
+        let sum = Checksum::default().bytes(&ip).finish();
+        ip[10..12].copy_from_slice(&sum.to_be_bytes());
+        frame.extend_from_slice(&ip);
+        frame.extend_from_slice(&payload);
+        frame.resize(60, 0);
+        let mac = MacAddr([2, 0, 0, 0, 0, 1]);
+        assert_eq!(in_frame(&frame), Some((mac, V4, 255, &payload[..])), "padding is cut off");
+        for at in [13, 14, 20, 23, 24, 33] {
+            let mut broken = frame.clone();
+            broken[at] ^= 0x20;
+            assert_eq!(in_frame(&broken), None, "byte {at}");
+        }
+        assert_eq!(in_frame(&frame[..40]), None);
     }
 
     #[test]

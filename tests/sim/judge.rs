@@ -132,6 +132,14 @@ impl Judge {
         let taken = cluster.nodes.iter().any(|node| {
             node.number != victim && node.is_running() && node.answers(address, cluster.now)
         });
+        // The victim itself has come back and nobody else was needed.
+        let node = &cluster.nodes[victim];
+        let back = node.is_running() && node.answers(address, cluster.now);
+        let others =
+            cluster.nodes.iter().any(|it| it.number != victim && it.is_running() && it.link);
+        if !others || back && cluster.now.since(since) > Duration::from_millis(300) {
+            self.watched.remove(&address);
+        }
         if taken {
             let millis = cluster.now.since(since).as_millis() as u64;
             self.failovers.push(millis);

@@ -85,20 +85,36 @@ impl Announce {
         }
     }
 
-    /// Sends the probes and announcements that are due, as far as the budget goes.
+    /// Sends the probes and announcements that are due, as far as the budget goes: first what an address
+    /// waits for, then what the LAN waits for, then the precautions of a standby.
     pub(super) fn send_frames(&mut self, now: Time, out: &mut Outbox<Message>) {
+        self.send_probes(now, false, out);
+        self.send_announcements(now, out);
+        self.send_probes(now, true, out);
+    }
+
+    fn send_probes(&mut self, now: Time, precaution: bool, out: &mut Outbox<Message>) {
+        for (&(index, address), claim) in &mut self.claims {
+            let due = claim.eligible && claim.probes_left > 0 && claim.probe_at <= now;
+            let standby = claim.verified && matches!(claim.state, State::Backup { .. });
+            let Some(interface) = self.lan.get(index).filter(|_| due && standby == precaution)
+            else {
+                continue;
+            };
+            if !self.budget.take(now, 1) {
+                claim.probe_at = now + timing::FRAME_RETRY;
+                continue;
+            }
+            claim.probes_left -= 1;
+            let last = claim.probes_left == 0;
+            claim.probe_at = if last { now } else { now + timing::PROBE_EVERY };
+            out.send(wiring::LAN, Message::SendFrame(index, probe(interface.mac, address)));
+        }
+    }
+
+    fn send_announcements(&mut self, now: Time, out: &mut Outbox<Message>) {
         for (&(index, address), claim) in &mut self.claims {
             let Some(interface) = self.lan.get(index) else { continue };
-            if claim.eligible && claim.probes_left > 0 && claim.probe_at <= now {
-                if !self.budget.take(now, 1) {
-                    claim.probe_at = now + timing::FRAME_RETRY;
-                    continue;
-                }
-                claim.probes_left -= 1;
-                let last = claim.probes_left == 0;
-                claim.probe_at = if last { now } else { now + timing::PROBE_EVERY };
-                out.send(wiring::LAN, Message::SendFrame(index, probe(interface.mac, address)));
-            }
             if claim.defend_at.is_some_and(|at| at <= now) {
                 claim.defend_at = None;
                 claim.defended = Some(now);

@@ -240,7 +240,10 @@ impl<'a> Planner<'a> {
                 selected = true;
                 let mut addresses: Vec<IpAddr> = Vec::new();
                 if policy.object.load_balancer_ips && load_balancer {
-                    addresses.extend(assigned.into_iter().flatten());
+                    let settled = |address: &&IpAddr| {
+                        !self.given.assignments.tentative.contains(*address)
+                    };
+                    addresses.extend(assigned.into_iter().flatten().filter(settled));
                 }
                 if policy.object.external_ips {
                     addresses.extend(&service.external_ips);

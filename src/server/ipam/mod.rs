@@ -11,13 +11,14 @@
 //! Nodes with the same files differ at most in their claims, and those they exchange:
 //!
 //! - What the function adds by itself (lowest free address and so on) is used at once, so a single node
-//!   never waits. It becomes a claim when it has stayed the same for [`SETTLE`]. Until then it is computed
+//!   never waits. It becomes a claim when it has stayed the same for [`SETTLE`]
+//!   and the node has listened for [`LISTEN`]. Until then it is computed
 //!   anew with every change: however files arrive within that time, the result is that of all together.
 //!   And a node that starts hears the claims of the others first and adopts them.
 //! - Two claims that exclude each other: the older wins, ties by Service and address. The set is merged by
 //!   union and the smaller time of birth, which is commutative, associative and idempotent: nodes that can
 //!   hear each other end with the same set, in whatever order, how often and by whom they are told.
-//! - Only claims in effect are told and saved. One that has lost is forgotten after [`SETTLE`]; one that
+//! - Only claims in effect are told and saved. One that has lost is forgotten a second later; one that
 //!   the objects do not allow (Service or pool gone) after [`DORMANT`], or when somebody else has the
 //!   address: a file that is rewritten, or a Service that appears late at start, costs nobody his address.
 //! - Claims of others that our own objects and pools do not allow are not believed, and counted by reason.
@@ -84,9 +85,14 @@ pub const STATE_NAME: &str = "addresses";
 const READERS: [ServerId; 5] =
     [wiring::ANNOUNCE, wiring::DATAPATH, wiring::ROUTE, wiring::STORE, wiring::ADMIN];
 /// How long an address must have stayed the same before it counts as in use. Longer than files of one
-/// change take to arrive and a starting node takes to hear the others; each node adds up to a quarter of it,
-/// by its name, so that usually one is first and the others hear of it.
-pub const SETTLE: Duration = Duration::from_secs(1);
+/// change take to arrive, and shorter than it takes to announce a new address (it is probed for first): what
+/// a client can reach does not move. Each node adds up to a quarter of it, by its name, so that usually one
+/// is first and the others hear of it.
+pub const SETTLE: Duration = Duration::from_millis(100);
+/// A node that has just started makes no claims for so long: it hears first what the others use.
+pub const LISTEN: Duration = Duration::from_millis(600);
+/// How long a claim that has lost is still told, so that all who believed it hear of it.
+const LOSER_KEPT: Duration = Duration::from_secs(1);
 /// How long a claim is remembered that the objects do not allow at present.
 pub const DORMANT: Duration = Duration::from_secs(30);
 /// How long the first allocation waits for the state file; a disk that hangs must not stop it for ever.
@@ -108,6 +114,8 @@ struct Inputs {
 pub struct Ipam {
     config: Rc<Config>,
     settle: Duration,
+    /// Until when this node only listens; None: it has not started.
+    listening: Option<Time>,
     objects: Option<Rc<Objects>>,
     inputs: Inputs,
     /// Whether a pool has ever been there; before, Services are none of our business (LB-01).
@@ -144,7 +152,8 @@ impl Ipam {
             .bytes()
             .fold(7_u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(u64::from(byte)));
         Self {
-            settle: SETTLE + Duration::from_millis(spread % 250),
+            settle: SETTLE + Duration::from_millis(spread % 25),
+            listening: None,
             config,
             objects: None,
             inputs: Inputs::default(),
@@ -342,7 +351,7 @@ impl Ipam {
 
     /// Notes which claims are in effect and forgets those that are done for.
     fn note_effect(&mut self, now: Time) {
-        let (allocation, inputs, settle) = (&self.allocation, &self.inputs, self.settle);
+        let (allocation, inputs) = (&self.allocation, &self.inputs);
         let mut claimed = BTreeSet::new();
         self.claims.retain(|service, address, held| {
             if allocation.holds(service, address) {
@@ -362,14 +371,15 @@ impl Ipam {
             let v6 = usize::from(Family::of(address) == Family::V6);
             let replaced = claimed.contains(&address)
                 || settled.get(service).is_some_and(|families| families[v6]);
-            let until = since + if allowed { settle } else { DORMANT };
+            let until = since + if allowed { LOSER_KEPT } else { DORMANT };
             let keep = (allowed || !replaced) && now < until;
             if keep {
                 expiry = Some(expiry.map_or(until, |first: Time| first.min(until)));
             }
             keep
         });
-        self.settle_due = self.pending.values().map(|&since| since + settle).chain(expiry).min();
+        let settling = self.pending.values().map(|&since| self.settled_at(since));
+        self.settle_due = settling.chain(expiry).min();
         let digest = self.claims.digest();
         if digest != self.digest {
             self.digest = digest;
@@ -379,21 +389,27 @@ impl Ipam {
         self.save_due = Some(self.save_due.unwrap_or(save));
     }
 
+    /// When an address that has been handed out at `since` becomes a claim.
+    fn settled_at(&self, since: Time) -> Time {
+        (since + self.settle).max(self.listening.unwrap_or(Time::MAX))
+    }
+
     /// Makes claims of what has settled, and forgets what has been idle long enough.
     fn settle(&mut self, now: Time, out: &mut Outbox<Message>) {
-        let settle = self.settle;
         let mut buckets = 0_u32;
-        let (clock, claims) = (self.clock, &mut self.claims);
-        self.pending.retain(|(service, address), since| {
-            if now < *since + settle {
+        let mut pending = std::mem::take(&mut self.pending);
+        pending.retain(|(service, address), since| {
+            if now < self.settled_at(*since) {
                 return true;
             }
+            let (clock, claims) = (self.clock, &mut self.claims);
             let merged = claims.merge(service, *address, clock.at(*since));
             if merged.is_some() {
                 buckets |= 1 << bucket_of(service);
             }
             merged.is_none()
         });
+        self.pending = pending;
         self.note_effect(now);
         if buckets != 0 {
             self.exchange.push_soon(now, buckets);
@@ -404,7 +420,8 @@ impl Ipam {
     fn publish(&mut self, out: &mut Outbox<Message>) {
         let given = self.allocation.grants.iter().filter(|(_, grant)| !grant.addresses.is_empty());
         let by_service = given.map(|(name, grant)| (name.clone(), grant.addresses.clone()));
-        let assignments = Assignments { by_service: by_service.collect() };
+        let tentative = self.pending.keys().map(|(_, address)| *address).collect();
+        let assignments = Assignments { by_service: by_service.collect(), tentative };
         if *self.assignments != assignments || !self.published {
             self.assignments = Rc::new(assignments);
             for peer in READERS {
@@ -510,6 +527,7 @@ fn families_in_effect(claims: &ClaimSet) -> BTreeMap<NamespacedName, [bool; 2]> 
 impl Server<Message> for Ipam {
     fn start(&mut self, now: Time, _out: &mut Outbox<Message>) {
         self.clock = ClusterClock::new(now, 0);
+        self.listening = Some(now + LISTEN);
     }
 
     fn handle(&mut self, now: Time, _from: ServerId, message: Message, out: &mut Outbox<Message>) {
