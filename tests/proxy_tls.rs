@@ -96,6 +96,31 @@ fn each_name_gets_its_certificate_and_unknown_ones_are_refused() {
 }
 
 #[test]
+fn a_request_that_comes_with_the_end_of_the_handshake_is_not_lost() {
+    let backend = Backend::answering("ok");
+    let port = free_port();
+    let (key, der) = certificate("a.example");
+    let names = vec![("a.example".to_owned(), NameSpec::Certificate(key))];
+    let _proxy = TestProxy::start(tls_world(port, &[backend.address], names));
+    let config = config(&[&der], rustls::ALL_VERSIONS);
+    let mut client = connect(port, "a.example", &config);
+    let StreamOwned { conn, sock } = client.stream.get_mut();
+    conn.write_tls(sock).unwrap();
+    while conn.is_handshaking() {
+        conn.read_tls(sock).unwrap();
+        conn.process_new_packets().unwrap();
+    }
+    // The client's last handshake message waits; now the request waits behind it.
+    conn.writer().write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    let mut both = Vec::new();
+    while conn.wants_write() {
+        conn.write_tls(&mut both).unwrap();
+    }
+    sock.write_all(&both).unwrap();
+    assert_eq!(client.response().text(), "ok");
+}
+
+#[test]
 fn endpoints_are_told_that_the_client_came_by_https() {
     let backend = Backend::start(|mut peer| {
         let (head, _) = peer.request().unwrap();

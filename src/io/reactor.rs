@@ -248,7 +248,6 @@ impl Source {
         self.flags.set(self.flags.get() & !flag);
     }
 
-    #[expect(clippy::cast_sign_loss, reason = "the flags are a bit set")]
     #[inline]
     fn ready(&self, events: u32) {
         const IN: u32 = libc::EPOLLIN as u32;

@@ -52,18 +52,21 @@ impl TlsStream {
     }
 
     /// Ready when application data can flow, or the handshake has failed; then the client has been told
-    /// why.
-    pub fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut early = Buffer::new();
+    /// why. Application data that came with the end of the handshake goes to `plaintext`.
+    pub fn poll_handshake(
+        &mut self,
+        cx: &mut Context<'_>,
+        plaintext: &mut Buffer,
+    ) -> Poll<io::Result<()>> {
         loop {
-            let advanced = self.advance(&mut early);
+            let advanced = self.advance(plaintext);
             let flushed = self.poll_flush(cx);
             if let Err(error) = advanced {
                 return Poll::Ready(Err(error));
             }
-            if !self.connection.is_handshaking() && early.is_empty() {
+            if !self.connection.is_handshaking() {
                 ready!(flushed)?;
-                self.incoming.release();
+                self.release();
                 return Poll::Ready(Ok(()));
             }
             if ready!(self.tcp.poll_recv(cx, &mut self.incoming))? == 0 {

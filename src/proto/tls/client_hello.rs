@@ -78,8 +78,11 @@ pub const fn alert(description: u8) -> [u8; 7] {
     [21, 3, 1, 0, 2, 2, description]
 }
 
+/// What a record carries, and the bytes after it.
+type Fragment<'b> = (&'b [u8], &'b [u8]);
+
 /// The fragment of the next record and what follows it; None if it is not all there.
-fn next_fragment(stream: &[u8]) -> Result<Option<(&[u8], &[u8])>, ClientHelloError> {
+fn next_fragment(stream: &[u8]) -> Result<Option<Fragment<'_>>, ClientHelloError> {
     match stream {
         [HANDSHAKE_RECORD, 3, _, ..] | [HANDSHAKE_RECORD, 3] | [HANDSHAKE_RECORD] | [] => {}
         _ => return Err(ClientHelloError::NotTls),

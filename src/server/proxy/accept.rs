@@ -67,6 +67,7 @@ fn admit(stream: TcpStream, peer: SocketAddr, shared: &Rc<Shared>) {
         peer: PeerAddress::new(peer.ip()),
         is_tls: false,
         progress: HeadProgress::default(),
+        head_began: false,
         input: Buffer::new(),
         to_client: Buffer::new(),
         to_upstream: Buffer::new(),

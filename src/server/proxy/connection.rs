@@ -7,7 +7,8 @@ use std::task::Poll;
 use super::exchange;
 use super::flow::poll_drain;
 use super::limits::{
-    HEAD_TIMEOUT, KEEP_ALIVE_TIMEOUT, LINGER_BYTES, LINGER_TIMEOUT, STREAM_IDLE_TIMEOUT,
+    ANSWERS_PER_TURN, HEAD_TIMEOUT, KEEP_ALIVE_TIMEOUT, LINGER_BYTES, LINGER_TIMEOUT,
+    STREAM_IDLE_TIMEOUT,
 };
 use super::request::{self, Answer, Next};
 use super::shared::{Admission, Shared};
@@ -30,6 +31,8 @@ pub(super) struct Connection {
     pub(super) peer: PeerAddress,
     pub(super) is_tls: bool,
     pub(super) progress: HeadProgress,
+    /// The time for the head that is arriving runs.
+    pub(super) head_began: bool,
     /// Received from the client.
     pub(super) input: Buffer,
     /// To be sent to the client.
@@ -60,6 +63,7 @@ enum Waited {
 
 /// Serves a client until the connection is over.
 pub(super) async fn serve(mut connection: Connection) {
+    let mut in_a_row = 0u32;
     loop {
         let after = match request::next(&mut connection) {
             Next::Incomplete => match connection.receive().await {
@@ -67,7 +71,13 @@ pub(super) async fn serve(mut connection: Connection) {
                 Waited::Closed | Waited::Draining => After::Abort,
                 Waited::TooLong => connection.give_up_waiting().await,
             },
-            Next::Answered(keep_alive) => connection.answered(keep_alive).await,
+            Next::Answered(keep_alive) => {
+                in_a_row += 1;
+                if in_a_row.is_multiple_of(ANSWERS_PER_TURN) {
+                    smol::future::yield_now().await;
+                }
+                connection.answered(keep_alive).await
+            }
             Next::Forward(job) => exchange::forward(&mut connection, job).await,
         };
         match after {
@@ -106,6 +116,8 @@ impl Connection {
             self.release();
             self.admission.set_idle(true);
             self.client.tcp().set_deadline(loop_now() + KEEP_ALIVE_TIMEOUT);
+        } else {
+            self.begin_head();
         }
         let waited = poll_fn(|cx| {
             match self.client.poll_recv(cx, &mut self.input) {
@@ -124,9 +136,16 @@ impl Connection {
         .await;
         if fresh {
             self.admission.set_idle(false);
+        }
+        self.begin_head();
+        waited
+    }
+
+    /// Starts the time for a head, once, with its first byte.
+    fn begin_head(&mut self) {
+        if !std::mem::replace(&mut self.head_began, true) {
             self.client.tcp().set_deadline(loop_now() + HEAD_TIMEOUT);
         }
-        waited
     }
 
     /// Whether nobody listens any more where this client has connected to.

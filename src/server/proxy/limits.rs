@@ -38,6 +38,9 @@ pub(super) const DRAIN_POLL: Duration = Duration::from_millis(20);
 pub(super) const PENDING_BYTES: usize = 32 * 1024;
 /// Rounds of receiving and sending a body before other tasks get their turn.
 pub(super) const ROUNDS_PER_TURN: u32 = 16;
+/// Own answers to pipelined requests of one client before other tasks get their turn; a forwarded request
+/// waits anyway.
+pub(super) const ANSWERS_PER_TURN: u32 = 32;
 /// Connections accepted before other tasks get their turn.
 pub(super) const ACCEPTS_PER_TURN: usize = 64;
 /// How long accepting pauses when there are no descriptors left.

@@ -28,7 +28,9 @@ use std::rc::Rc;
 
 use smol::Task;
 
-use self::limits::{DRAIN_POLL, DRAIN_TIMEOUT, RESERVED_DESCRIPTORS, UPSTREAM_SWEEP};
+use self::limits::{
+    DRAIN_POLL, DRAIN_TIMEOUT, LONGEST_BIND_PAUSE, RESERVED_DESCRIPTORS, UPSTREAM_SWEEP,
+};
 use self::listen::{HostPorts, Steered};
 use self::shared::Shared;
 use self::table::{Conflict, Snapshot};
@@ -54,8 +56,9 @@ pub struct Proxy {
     steered_problems: Vec<String>,
     sent_sockets: Option<Sockets>,
     sent_statuses: Option<Rc<Statuses>>,
-    /// While the program ends: when waiting for requests in flight is given up, and when to look again.
+    /// While the program ends: when waiting for requests in flight is given up.
     drain_until: Option<Time>,
+    /// When to look again whether that is over, or whether a socket can be had.
     next_look: Time,
     released: bool,
     _sweeper: Task<()>,
@@ -134,6 +137,7 @@ impl Proxy {
         match &mut self.sockets {
             SocketsOf::Steered(steered) => {
                 self.steered_problems = steered.open(&self.shared);
+                self.next_look = now + LONGEST_BIND_PAUSE;
                 let sockets = steered.sockets();
                 if self.sent_sockets.as_ref() != Some(&sockets) {
                     self.sent_sockets = Some(sockets.clone());
@@ -209,6 +213,7 @@ impl Server<Message> for Proxy {
         }
         match &self.sockets {
             SocketsOf::Host(ports) => ports.next_retry(),
+            SocketsOf::Steered(_) if !self.steered_problems.is_empty() => Some(self.next_look),
             SocketsOf::Steered(_) | SocketsOf::Closed => None,
         }
     }

@@ -64,7 +64,7 @@ pub(super) fn next(connection: &mut Connection) -> Next {
     }
     connection.refresh();
     let mut slots = HeaderSlots::new();
-    let Connection { input, progress, to_client, to_upstream, .. } = connection;
+    let Connection { input, progress, to_client, to_upstream, head_began, .. } = connection;
     let (head, consumed) = match parse_request(input.as_slice(), &mut slots, progress) {
         Ok(Parsed::Partial) => return Next::Incomplete,
         Ok(Parsed::Complete(head, consumed)) => (head, consumed),
@@ -134,6 +134,7 @@ pub(super) fn next(connection: &mut Connection) -> Next {
     };
     input.consume(consumed);
     progress.reset();
+    *head_began = false;
     next
 }
 

@@ -11,17 +11,21 @@ use crate::api::address::Port;
 use crate::api::endpoint::{Endpoint, Endpoints, ServicePort};
 use crate::api::route::{Action, Listener, ListenerProtocol, ListenerTable, Route};
 
+type Doors = HashMap<(Option<IpAddr>, Port), Door>;
+/// The endpoint list each cluster was made from, to see whether it has changed.
+type Clusters = HashMap<ServicePort, (Rc<[Endpoint]>, Rc<Cluster>)>;
+
 /// Immutable but for the turns of the balancing and what is made on demand; replaced whole. A request
 /// keeps the one it began with.
 pub(super) struct Snapshot {
     /// Who listens where; the address is None for whatever is not an address of its own.
-    doors: HashMap<(Option<IpAddr>, Port), Door>,
+    doors: Doors,
     /// What the balancing is made from.
     endpoints: Rc<Endpoints>,
     /// Keeps the routes, whose addresses are the keys of `plans`, alive.
     table: Rc<ListenerTable>,
     plans: RefCell<HashMap<*const Route, Rc<Plan>, BuildHasherDefault<PointerHasher>>>,
-    clusters: RefCell<HashMap<ServicePort, (Rc<[Endpoint]>, Rc<Cluster>)>>,
+    clusters: RefCell<Clusters>,
     hosts: Rc<Hosts>,
 }
 
@@ -189,7 +193,7 @@ impl Hasher for PointerHasher {
     }
 }
 
-fn steered_doors(table: &ListenerTable) -> HashMap<(Option<IpAddr>, Port), Door> {
+fn steered_doors(table: &ListenerTable) -> Doors {
     let door = |(&(address, port), listener): (&(IpAddr, Port), &Rc<Listener>)| {
         ((Some(address), port), Door::of(listener))
     };
@@ -202,8 +206,8 @@ fn host_port(listener: &Listener) -> Port {
 
 /// A virtual address if the client came to one (something else has put it on this node); else the
 /// shared listener of the port; else the only one.
-fn host_doors(table: &ListenerTable) -> (HashMap<(Option<IpAddr>, Port), Door>, Vec<Conflict>) {
-    let mut doors: HashMap<(Option<IpAddr>, Port), Door> = HashMap::new();
+fn host_doors(table: &ListenerTable) -> (Doors, Vec<Conflict>) {
+    let mut doors = Doors::new();
     for ((address, _), listener) in &table.by_address {
         let door = doors.entry((Some(*address), host_port(listener))).or_default();
         *door.side(listener.protocol) = Some(Rc::clone(listener));
@@ -227,10 +231,7 @@ fn host_doors(table: &ListenerTable) -> (HashMap<(Option<IpAddr>, Port), Door>, 
 }
 
 /// The clusters in use, with their turns; those whose endpoints did not change are shared.
-fn kept_clusters(
-    before: &Snapshot,
-    endpoints: &Endpoints,
-) -> HashMap<ServicePort, (Rc<[Endpoint]>, Rc<Cluster>)> {
+fn kept_clusters(before: &Snapshot, endpoints: &Endpoints) -> Clusters {
     let mut kept = HashMap::new();
     for (service, (old_list, old)) in &*before.clusters.borrow() {
         let Some(list) = endpoints.by_port.get(service) else { continue };

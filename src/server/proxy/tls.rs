@@ -123,10 +123,11 @@ async fn terminate(connection: Connection, listener: Rc<Listener>) -> Option<Con
     let Ok(mut stream) = TlsStream::new(tcp, Arc::clone(&connection.shared.tls), input) else {
         return None;
     };
+    let mut early = Buffer::new();
     let finished = poll_fn(|cx| {
         // Also cleared when rustls panics: by the next handshake that sets it.
         OFFERING.set(Some(Rc::clone(&listener)));
-        let polled = stream.poll_handshake(cx);
+        let polled = stream.poll_handshake(cx, &mut early);
         OFFERING.set(None);
         match polled {
             Poll::Ready(finished) => Poll::Ready(finished.is_ok()),
@@ -139,7 +140,7 @@ async fn terminate(connection: Connection, listener: Rc<Listener>) -> Option<Con
     }
     count(|c| c.tls_handshakes.add());
     let client = Stream::Tls(Box::new(stream));
-    Some(Connection { client, input: Buffer::new(), is_tls: true, ..connection })
+    Some(Connection { client, input: early, is_tls: true, ..connection })
 }
 
 async fn pass_through(mut connection: Connection, route: &Rc<Route>) {
