@@ -40,7 +40,7 @@ impl Finder {
         for (to, message) in out.take() {
             match message {
                 Message::Endpoints(endpoints) => {
-                    assert!([wiring::PROXY, wiring::ANNOUNCE].contains(&to));
+                    assert!([wiring::PROXY, wiring::ANNOUNCE, wiring::ADMIN].contains(&to));
                     self.endpoints = endpoints;
                     self.sent += 1;
                 }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use pilus::api::Message;
 use pilus::api::address::Assignments;
+use pilus::api::announce::Answers;
 use pilus::api::config::Config;
 use pilus::api::datapath::{Program, Programmed};
 use pilus::api::endpoint::Endpoints;
@@ -72,6 +73,11 @@ impl Stub {
 
     fn tell_assignments(&self, peer: ServerId, out: &mut Outbox<Message>) {
         out.send(peer, Message::Assignments(Rc::clone(&self.assignments)));
+        if peer == wiring::DATAPATH {
+            let considered = self.assignments.by_service.values().flatten().copied().collect();
+            let answers = Answers { considered, ..Answers::default() };
+            out.send(peer, Message::Answers(Rc::new(answers)));
+        }
     }
 
     fn acknowledge(program: &Program, out: &mut Outbox<Message>) {
@@ -137,10 +143,18 @@ const WIRING: [(ServerId, &str, &[ServerId]); 11] = [
         &[wiring::IPAM, wiring::ENDPOINT, wiring::ROUTE, wiring::ANNOUNCE, wiring::ADMIN],
     ),
     (wiring::IPAM, "ipam", &[wiring::STORE, wiring::ROUTE, wiring::DATAPATH]),
-    (wiring::ENDPOINT, "endpoint", &[wiring::STORE, wiring::ANNOUNCE, wiring::PROXY]),
-    (wiring::ROUTE, "route", &[wiring::STORE, wiring::DATAPATH]),
+    (
+        wiring::ENDPOINT,
+        "endpoint",
+        &[wiring::STORE, wiring::ANNOUNCE, wiring::PROXY, wiring::ADMIN],
+    ),
+    (wiring::ROUTE, "route", &[wiring::STORE, wiring::DATAPATH, wiring::ADMIN]),
     (wiring::ANNOUNCE, "announce", &[]),
-    (wiring::DATAPATH, "datapath", &[wiring::STORE, wiring::BPF, wiring::PROXY, wiring::SIGNAL]),
+    (
+        wiring::DATAPATH,
+        "datapath",
+        &[wiring::STORE, wiring::BPF, wiring::PROXY, wiring::SIGNAL, wiring::ADMIN],
+    ),
     (wiring::BPF, "bpf", &[wiring::DATAPATH]),
     (wiring::PROXY, "proxy", &[]),
     (wiring::ADMIN, "admin", &[]),

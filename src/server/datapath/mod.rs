@@ -33,7 +33,7 @@ pub struct DatapathServer {
     no_bpf: bool,
     routes: Option<Rc<RouteTable>>,
     assignments: Option<Rc<Assignments>>,
-    answers: Rc<Answers>,
+    answers: Option<Rc<Answers>>,
     interfaces: Option<Rc<Interfaces>>,
     /// Since when something has come in that has not been worked in.
     changed: Option<Time>,
@@ -59,7 +59,7 @@ impl DatapathServer {
             no_bpf: config.no_bpf,
             routes: None,
             assignments: None,
-            answers: Rc::default(),
+            answers: None,
             interfaces: None,
             changed: None,
             listeners: None,
@@ -73,8 +73,8 @@ impl DatapathServer {
         }
     }
 
-    /// Computes and sends what follows from the latest input. Nothing goes out before both routes and
-    /// addresses are known: a restarted server must not take away what works.
+    /// Computes and sends what follows from the latest input. Nothing goes out before routes, addresses
+    /// and answers are known: a restarted server must not take away what works.
     fn update(&mut self, out: &mut Outbox<Message>) {
         let Some(routes) = self.routes.clone() else { return };
         let assignments = match &self.assignments {
@@ -122,14 +122,15 @@ impl DatapathServer {
     }
 
     fn program(&mut self, served: Served, out: &mut Outbox<Message>) {
+        let Some(announced) = self.answers.clone() else { return };
         let mut steers: Vec<Steer> = served
             .values()
             .flatten()
-            .filter(|(address, _)| self.answers.considered.contains(address))
+            .filter(|(address, _)| announced.considered.contains(address))
             .map(|&(address, port)| Steer { address, port, transport: Transport::Tcp })
             .collect();
         steers.sort();
-        let mut answers = (*self.answers).clone();
+        let mut answers = (*announced).clone();
         if let Some(interfaces) = &self.interfaces {
             // An interface that is gone has no hook to program; announce will say so in a moment.
             answers.answers.retain(|a| interfaces.list.iter().any(|i| i.index == a.interface));
@@ -200,7 +201,7 @@ impl Server<Message> for DatapathServer {
         match message {
             Message::Routes(routes) => self.routes = Some(routes),
             Message::Assignments(assignments) => self.assignments = Some(assignments),
-            Message::Answers(answers) => self.answers = answers,
+            Message::Answers(answers) => self.answers = Some(answers),
             Message::Interfaces(interfaces) => self.interfaces = Some(interfaces),
             Message::Programmed(programmed) => return self.programmed(programmed, out),
             Message::Shutdown => return self.stop(out),

@@ -13,7 +13,10 @@ struct Bench {
 impl Bench {
     fn new(no_bpf: bool) -> Self {
         let config = Config { no_bpf, ..Config::default() };
-        Self { server: DatapathServer::new(&config), out: Outbox::new(), sent: Vec::new() }
+        let mut bench =
+            Self { server: DatapathServer::new(&config), out: Outbox::new(), sent: Vec::new() };
+        bench.send(vec![answers(&[])]);
+        bench
     }
 
     /// Delivers messages at once and lets the server work; returns what it sends.
@@ -87,7 +90,14 @@ fn assignments(list: &[(&str, &[&str])]) -> Message {
     Message::Assignments(Rc::new(Assignments { by_service, ..Assignments::default() }))
 }
 
+/// Answers that take into account all addresses of these tests.
 fn answers(list: &[(&str, u32)]) -> Message {
+    let all = ["10.0.0.1", "10.0.0.9", "10.0.0.11", "fd00::1", "fd00::11"];
+    answers_considering(list, &all)
+}
+
+fn answers_considering(list: &[(&str, u32)], considered: &[&str]) -> Message {
+    let considered = considered.iter().map(|ip| ip.parse().unwrap()).collect();
     let answers = list
         .iter()
         .map(|&(ip, index)| Answer {
@@ -97,7 +107,7 @@ fn answers(list: &[(&str, u32)]) -> Message {
             held: true,
         })
         .collect();
-    Message::Answers(Rc::new(Answers { answers }))
+    Message::Answers(Rc::new(Answers { answers, considered }))
 }
 
 fn interfaces(list: &[u32]) -> Message {
@@ -122,7 +132,7 @@ fn nothing_is_sent_before_routes_and_addresses_are_known() {
     assert!(bench.send(vec![routes(&[("web", 80)])]).is_empty());
     assert_eq!(
         bench.send(vec![assignments(&[("web", &["10.0.0.1"])])]),
-        ["18 Listeners", "17 Program"]
+        ["18 Listeners", "20 Listeners", "17 Program"]
     );
     let program = bench.program();
     assert_eq!(program.generation, Generation(1));
@@ -131,7 +141,11 @@ fn nothing_is_sent_before_routes_and_addresses_are_known() {
         program.steers.iter().map(|s| format!("{}:{}", s.address, s.port)).collect();
     assert_eq!(steers, ["10.0.0.1:80"]);
     let again = vec![routes(&[]), assignments(&[("web", &["10.0.0.1"])])];
-    assert_eq!(bench.send(again), ["18 Listeners", "17 Program"], "both at once, one answer");
+    assert_eq!(
+        bench.send(again),
+        ["18 Listeners", "20 Listeners", "17 Program"],
+        "both at once, one answer"
+    );
 }
 
 #[test]
@@ -253,8 +267,11 @@ fn shutdown_releases_after_the_acknowledgement() {
 #[test]
 fn without_bpf_there_is_no_program() {
     let mut bench = Bench::new(true);
-    assert_eq!(bench.send(vec![routes(&[("web", 80)])]), ["18 Listeners"]);
-    assert_eq!(bench.send(vec![assignments(&[("web", &["10.0.0.1"])])]), ["18 Listeners"]);
+    assert_eq!(bench.send(vec![routes(&[("web", 80)])]), ["18 Listeners", "20 Listeners"]);
+    assert_eq!(
+        bench.send(vec![assignments(&[("web", &["10.0.0.1"])])]),
+        ["18 Listeners", "20 Listeners"]
+    );
     assert_eq!(bench.send(vec![Message::Shutdown]), ["3 Released"]);
     assert!(bench.server.statuses.by_object.is_empty());
 }
@@ -265,4 +282,17 @@ fn numbers_go_on_after_a_restart() {
     // The hooks still have program 57 of this server's predecessor and say so.
     bench.send(vec![programmed(Generation(57), &[]), routes(&[]), assignments(&[])]);
     assert_eq!(bench.program().generation, Generation(58));
+}
+
+#[test]
+fn an_address_is_not_routed_before_the_answers_take_it_into_account() {
+    let mut bench = Bench::new(false);
+    bench.send(vec![
+        answers_considering(&[], &["10.0.0.1"]),
+        routes(&[("web", 80), ("own", 80)]),
+        assignments(&[("web", &["10.0.0.1"]), ("own", &["10.0.0.11"])]),
+    ]);
+    assert_eq!(bench.program().steers.len(), 1, "the kernel would answer ARP for the other");
+    bench.send(vec![answers_considering(&[], &["10.0.0.1", "10.0.0.11"])]);
+    assert_eq!(bench.program().steers.len(), 2);
 }
