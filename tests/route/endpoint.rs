@@ -39,8 +39,10 @@ impl Finder {
         self.server.handle(Time::ZERO, wiring::STORE, message, &mut out);
         for (to, message) in out.take() {
             match message {
+                // What the others are told is shown to people as well.
+                Message::Endpoints(_) if to == wiring::ADMIN => {}
                 Message::Endpoints(endpoints) => {
-                    assert!([wiring::PROXY, wiring::ANNOUNCE, wiring::ADMIN].contains(&to));
+                    assert!([wiring::PROXY, wiring::ANNOUNCE].contains(&to));
                     self.endpoints = endpoints;
                     self.sent += 1;
                 }
