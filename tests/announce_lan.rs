@@ -314,8 +314,10 @@ fn inputs() -> Vec<(ServerId, Message)> {
         l2_policies: Rc::new(BTreeMap::from([(NamespacedName::new("", "all"), Rc::new(policy))])),
         ..Objects::default()
     };
-    let assignments =
-        Assignments { by_service: BTreeMap::from([(service, vec![VIP.parse().unwrap()])]) };
+    let assignments = Assignments {
+        by_service: BTreeMap::from([(service, vec![VIP.parse().unwrap()])]),
+        ..Assignments::default()
+    };
     vec![
         (wiring::NETLINK, Message::Interfaces(Rc::new(Interfaces { list: vec![interface] }))),
         (wiring::STORE, Message::Objects(Rc::new(objects))),

@@ -1,4 +1,5 @@
 //! The command line as people and scripts use it: the real binary against a real admin server.
+#![expect(clippy::unwrap_used, reason = "a test that cannot do its step must fail")]
 #[path = "cli/agent.rs"]
 mod agent;
 

@@ -1,5 +1,4 @@
 //! The path of a small request allocates nothing.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(unsafe_code, reason = "an allocator cannot be written without it")]
 mod support;
 
