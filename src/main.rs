@@ -66,7 +66,7 @@ fn run(config: Config) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn listen(config: &Config) -> Result<AdminSockets, SocketError> {
+pub(crate) fn listen(config: &Config) -> Result<AdminSockets, SocketError> {
     let metrics = match config.metrics.as_str() {
         "" => None,
         address => Some(AdminSocket::bind_metrics(address)?),
@@ -75,7 +75,7 @@ fn listen(config: &Config) -> Result<AdminSockets, SocketError> {
 }
 
 /// The wiring table. In `--no-bpf` mode nothing is announced, so those servers do not run.
-fn wire(
+pub(crate) fn wire(
     kernel: &mut Kernel<Message>,
     config: Rc<Config>,
     sockets: AdminSockets,

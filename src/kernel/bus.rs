@@ -156,7 +156,7 @@ impl<M: Message> Kernel<M> {
         self.slots.sort_by_key(|slot| slot.wiring.id);
     }
 
-    /// Makes the server panic in its next call; how the tests prove that the others go on.
+    /// Makes the server panic in the next step; how the tests prove that the others go on.
     pub fn crash_next_call(&mut self, id: ServerId) {
         if let Some(at) = self.index(id) {
             self.slots[at].crash_next = true;
@@ -238,6 +238,9 @@ impl<M: Message> Kernel<M> {
 
     fn run_timers(&mut self, now: Time) {
         for at in 0..self.slots.len() {
+            if self.slots[at].crash_next {
+                self.call(at, now, |_, _| {});
+            }
             let due = self.slots[at].server.as_ref().and_then(|server| server.timeout());
             if due.is_some_and(|due| due <= now) {
                 self.call(at, now, |server, out| server.tick(now, out));

@@ -167,7 +167,7 @@ spec:
 """.replace("ingress.cilium.io/loadbalancer-mode: dedicated, ", "ingress.cilium.io/loadbalancer-mode: shared, ")
         with open(folder, "w") as file:
             file.write(text)
-        config = self.path(f"pilus-{routes}/pilus.yaml", f"ingress:\n  http-port: {plain}\n  https-port: {tls}\n")
+        config = self.path(f"pilus-{routes}/pilus.yaml", f"ingress:\n  http-port: {plain}\n  https-port: {tls}\n  default-tls-secret: default/tls\n")
         root = os.path.join(self.folder, f"pilus-{routes}")
         return [os.environ["PILUS_BINARY"], "run", "--config", config, "--manifests", os.path.dirname(folder), "--no-bpf",
                 "--state-dir", f"{root}/state", "--admin", f"unix:{root}/admin.sock", "--metrics", "",
