@@ -42,7 +42,7 @@ fn main() -> ExitCode {
 /// Runs the agent until it is told to end.
 fn run(config: Config) -> ExitCode {
     if let Some(complaint) = logger::init() {
-        log::warn!("{complaint}");
+        log::warn!("PILUS_LOG: {complaint}");
     }
     let sockets = match listen(&config) {
         Ok(sockets) => sockets,
@@ -74,143 +74,56 @@ pub(crate) fn listen(config: &Config) -> Result<AdminSockets, SocketError> {
     Ok(AdminSockets { admin: Some(AdminSocket::bind_admin(&config.admin)?), metrics })
 }
 
-/// The wiring table. In `--no-bpf` mode nothing is announced, so those servers do not run.
-pub(crate) fn wire(
-    kernel: &mut Kernel<Message>,
-    config: Rc<Config>,
-    sockets: AdminSockets,
-) -> std::io::Result<()> {
-    let offset = clock::unix_offset_nanos();
+/// The wiring table, in order of priority: who runs, and to whom each may send. In `--no-bpf` mode nothing is
+/// announced, so those servers do not run.
+#[rustfmt::skip] // one server, one row
+pub(crate) fn wire(kernel: &mut Kernel<Message>, config: Rc<Config>, sockets: AdminSockets) -> std::io::Result<()> {
+    type Build = Box<dyn Fn() -> Box<dyn Server<Message>>>;
+    let (offset, started) = (clock::unix_offset_nanos(), clock::now());
     let unix_at_zero = Duration::from_nanos(offset);
-    let started = clock::now();
-    let mut signals = Some(signals::block()?);
+    let signals = std::cell::RefCell::new(Some(signals::block()?));
     let stages: &[&[ServerId]] = match config.no_bpf {
         true => &[&[to::PROXY]],
         false => &[&[to::ANNOUNCE], &[to::PROXY], &[to::DATAPATH], &[to::BPF]],
     };
-    let mail = |id| kernel.mailer(id);
-    let (netlink, files, lan, signal, admin) =
-        (mail(to::NETLINK), mail(to::FILES), mail(to::LAN), mail(to::SIGNAL), mail(to::ADMIN));
-    let c = || Rc::clone(&config);
-    let (ipam_config, announce_config, route_config, admin_config) = (c(), c(), c(), c());
-    let (files_config, datapath_config, proxy_config) = (c(), c(), c());
-    let bpf_root = config.bpf_root.clone();
+    let [netlink, files, lan, signal, admin] =
+        [to::NETLINK, to::FILES, to::LAN, to::SIGNAL, to::ADMIN].map(|id| kernel.mailer(id));
+    let [c1, c2, c3, c4, c5, c6, c7, c8] = std::array::from_fn(|_| Rc::clone(&config));
+    let mut add = |id, name, may_send, mailbox, build: Build| kernel.add(Wiring { id, name, may_send, mailbox, build });
 
-    let mut add =
-        |id, name, may_send, mailbox, build: Box<dyn Fn() -> Box<dyn Server<Message>>>| {
-            kernel.add(Wiring { id, name, may_send, mailbox, build });
-        };
     // Sources: what comes from outside.
-    add(
-        to::NETLINK,
-        "interfaces",
-        &[to::ANNOUNCE, to::DATAPATH],
-        MAILBOX,
-        Box::new(move || Box::new(InterfaceDriver::new(netlink.clone()))),
-    );
-    add(
-        to::FILES,
-        "files",
-        &[to::MANIFESTS, to::IPAM],
-        MAILBOX,
-        Box::new(move || Box::new(Files::new(&files_config, STATE, files.clone()))),
-    );
-    let signals = std::cell::RefCell::new(signals.take());
-    add(
-        to::SIGNAL,
-        "signals",
-        &[to::ANNOUNCE, to::PROXY, to::DATAPATH, to::BPF],
-        MAILBOX,
-        Box::new(move || {
-            let stages = stages.iter().map(|stage| stage.to_vec());
-            Box::new(SignalDriver::new(signal.clone(), signals.take(), stages))
-        }),
-    );
+    add(to::NETLINK, "interfaces", &[to::ANNOUNCE, to::DATAPATH], MAILBOX,
+        Box::new(move || Box::new(InterfaceDriver::new(netlink.clone()))));
+    add(to::FILES, "files", &[to::MANIFESTS, to::IPAM], MAILBOX,
+        Box::new(move || Box::new(Files::new(&c1, STATE, files.clone()))));
+    add(to::SIGNAL, "signals", &[to::ANNOUNCE, to::PROXY, to::DATAPATH, to::BPF], MAILBOX,
+        Box::new(move || Box::new(SignalDriver::new(signal.clone(), signals.take(), stages.iter().map(|s| s.to_vec())))));
     // Objects, and what follows from them.
-    add(
-        to::MANIFESTS,
-        "manifests",
-        &[to::STORE],
-        MAILBOX,
-        Box::new(move || Box::new(manifests::Manifests::new(unix_at_zero))),
-    );
-    add(
-        to::STORE,
-        "store",
-        &[to::IPAM, to::ENDPOINT, to::ROUTE, to::ANNOUNCE, to::ADMIN],
-        MAILBOX,
-        Box::new(move || Box::new(store::StoreServer::new(unix_at_zero))),
-    );
-    add(
-        to::IPAM,
-        "ipam",
-        &[to::ANNOUNCE, to::DATAPATH, to::ROUTE, to::STORE, to::LAN, to::FILES, to::ADMIN],
-        LAN_MAILBOX,
-        Box::new(move || Box::new(ipam::Ipam::new(Rc::clone(&ipam_config)))),
-    );
-    add(
-        to::ENDPOINT,
-        "endpoint",
-        &[to::PROXY, to::ANNOUNCE, to::STORE, to::ADMIN],
-        MAILBOX,
-        Box::new(|| Box::new(endpoint::EndpointServer::new())),
-    );
-    add(
-        to::ROUTE,
-        "route",
-        &[to::DATAPATH, to::STORE, to::ADMIN],
-        MAILBOX,
-        Box::new(move || Box::new(route::RouteServer::new(Rc::clone(&route_config), unix_at_zero))),
-    );
+    add(to::MANIFESTS, "manifests", &[to::STORE], MAILBOX,
+        Box::new(move || Box::new(manifests::Manifests::new(unix_at_zero))));
+    add(to::STORE, "store", &[to::IPAM, to::ENDPOINT, to::ROUTE, to::ANNOUNCE, to::ADMIN], MAILBOX,
+        Box::new(move || Box::new(store::StoreServer::new(unix_at_zero))));
+    add(to::IPAM, "ipam", &[to::ANNOUNCE, to::DATAPATH, to::ROUTE, to::STORE, to::LAN, to::FILES, to::ADMIN], LAN_MAILBOX,
+        Box::new(move || Box::new(ipam::Ipam::new(Rc::clone(&c2)))));
+    add(to::ENDPOINT, "endpoint", &[to::PROXY, to::ANNOUNCE, to::STORE, to::ADMIN], MAILBOX,
+        Box::new(|| Box::new(endpoint::EndpointServer::new())));
+    add(to::ROUTE, "route", &[to::DATAPATH, to::STORE, to::ADMIN], MAILBOX,
+        Box::new(move || Box::new(route::RouteServer::new(Rc::clone(&c3), unix_at_zero))));
     // Effects: what the LAN, the kernel and the clients see.
     if !config.no_bpf {
-        add(
-            to::LAN,
-            "lan",
-            &[to::ANNOUNCE, to::IPAM],
-            MAILBOX,
-            Box::new(move || Box::new(Lan::new(lan.clone()))),
-        );
-        add(
-            to::ANNOUNCE,
-            "announce",
-            &[to::DATAPATH, to::BPF, to::LAN, to::STORE, to::ADMIN, to::SIGNAL],
-            LAN_MAILBOX,
-            Box::new(move || {
-                Box::new(announce::Announce::new(Rc::clone(&announce_config), offset))
-            }),
-        );
-        add(
-            to::BPF,
-            "hooks",
-            &[to::DATAPATH, to::ADMIN, to::SIGNAL],
-            MAILBOX,
-            Box::new(move || Box::new(HookDriver::new(bpf_root.clone()))),
-        );
+        add(to::LAN, "lan", &[to::ANNOUNCE, to::IPAM], MAILBOX, Box::new(move || Box::new(Lan::new(lan.clone()))));
+        add(to::ANNOUNCE, "announce", &[to::DATAPATH, to::BPF, to::LAN, to::STORE, to::ADMIN, to::SIGNAL], LAN_MAILBOX,
+            Box::new(move || Box::new(announce::Announce::new(Rc::clone(&c4), offset))));
+        add(to::BPF, "hooks", &[to::DATAPATH, to::ADMIN, to::SIGNAL], MAILBOX,
+            Box::new(move || Box::new(HookDriver::new(c5.bpf_root.clone()))));
     }
-    add(
-        to::DATAPATH,
-        "datapath",
-        &[to::PROXY, to::BPF, to::STORE, to::SIGNAL, to::ADMIN],
-        MAILBOX,
-        Box::new(move || Box::new(datapath::DatapathServer::new(&datapath_config))),
-    );
-    add(
-        to::PROXY,
-        "proxy",
-        &[to::BPF, to::STORE, to::SIGNAL],
-        MAILBOX,
-        Box::new(move || Box::new(proxy::Proxy::new(&proxy_config))),
-    );
-    add(
-        to::ADMIN,
-        "admin",
-        &[],
-        MAILBOX,
-        Box::new(move || {
-            let admin = Admin::new(Rc::clone(&admin_config), started, admin.clone(), &sockets);
-            Box::new(admin.with_counters(Rc::new(|| proxy::stats().entries())))
-        }),
-    );
+    add(to::DATAPATH, "datapath", &[to::PROXY, to::BPF, to::STORE, to::SIGNAL, to::ADMIN], MAILBOX,
+        Box::new(move || Box::new(datapath::DatapathServer::new(&c6))));
+    add(to::PROXY, "proxy", &[to::BPF, to::STORE, to::SIGNAL], MAILBOX,
+        Box::new(move || Box::new(proxy::Proxy::new(&c7))));
+    add(to::ADMIN, "admin", &[], MAILBOX, Box::new(move || {
+        let admin = Admin::new(Rc::clone(&c8), started, admin.clone(), &sockets);
+        Box::new(admin.with_counters(Rc::new(|| proxy::stats().entries())))
+    }));
     Ok(())
 }

@@ -155,5 +155,6 @@ fn no_file_is_too_long_and_none_has_an_empty_name() {
 fn main_stays_small() {
     let main =
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/main.rs")).unwrap();
-    assert!(main.lines().count() < 150, "main.rs is the wiring and nothing else");
+    let lines = main.lines().count();
+    assert!(lines < 150, "{lines} lines: main.rs is the wiring and nothing else");
 }

@@ -612,12 +612,23 @@ fn a_service_that_comes_later_moves_nobody_and_a_restart_changes_nothing() {
 }
 
 #[test]
-fn services_that_come_within_a_second_are_sorted_by_name() {
-    let mut node = Node::with([pool("p", "10.0.0.1-10.0.0.9")], [service("b/b")]);
+fn services_that_come_while_a_node_listens_or_just_after_each_other_are_sorted_by_name() {
+    let pools = || [pool("p", "10.0.0.1-10.0.0.9")];
+    let mut node = Node::with(pools(), [service("b/b")]);
     assert_eq!(node.of("b/b"), "10.0.0.1", "nothing waits");
-    node.wait(900);
+    node.wait(500);
     node.put(service("a/a"));
     assert_eq!([node.of("a/a"), node.of("b/b")], ["10.0.0.1", "10.0.0.2"]);
+    let mut node = Node::with(pools(), []);
+    node.wait(2_000);
+    node.put(service("c/c"));
+    node.wait(80);
+    node.put(service("b/b"));
+    assert_eq!([node.of("b/b"), node.of("c/c")], ["10.0.0.1", "10.0.0.2"]);
+    node.wait(200);
+    node.put(service("a/a"));
+    let now = ["a/a", "b/b", "c/c"].map(|name| node.of(name));
+    assert_eq!(now, ["10.0.0.3", "10.0.0.1", "10.0.0.2"], "what is in use stays");
 }
 
 #[test]
