@@ -1,0 +1,16 @@
+//! The real program on ordinary sockets (`--no-bpf`): changes under load, bad input, restarts, and what its
+//! commands print.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#[allow(dead_code, unreachable_pub, reason = "shared with other tests, of which each uses a part")]
+#[path = "../support/backend.rs"]
+mod backend;
+#[allow(dead_code, unreachable_pub, reason = "shared with other tests, of which each uses a part")]
+#[path = "../support/client.rs"]
+mod client;
+
+mod bad_input;
+mod commands;
+mod lifecycle;
+mod load;
+mod reload;
+mod support;
