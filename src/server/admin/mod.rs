@@ -43,7 +43,7 @@ use smol::Task;
 use crate::api::Message;
 use crate::api::config::Config;
 use crate::io::admin_socket::AdminSocket;
-use crate::io::event_loop::spawn;
+use crate::io::event_loop::spawn_connection;
 use crate::kernel::{Mailer, Outbox, Server, ServerId, Time};
 use answer::Scope;
 pub use state::Counters;
@@ -94,7 +94,7 @@ impl Admin {
             match socket.listener() {
                 Ok(listener) => {
                     let task = serve::accept(listener, scope, Rc::clone(&state), Rc::clone(&open));
-                    acceptors.push(spawn(task));
+                    acceptors.push(spawn_connection(task));
                 }
                 Err(error) => log::error!("admin: cannot listen on {}: {error}", socket.address()),
             }

@@ -11,7 +11,7 @@ use super::moment::Moment;
 use super::state::State;
 use crate::io::admin_socket::{AdminListener, AdminStream};
 use crate::io::clock;
-use crate::io::event_loop::spawn;
+use crate::io::event_loop::spawn_connection;
 use crate::io::reactor::Timer;
 
 /// Connections at a time, over all listeners: a few people and a scraper. One more is told to come back.
@@ -66,7 +66,7 @@ pub(super) async fn accept(
         let state = Rc::clone(&state);
         let place = Place::take(&open);
         let check_host = listener.is_tcp() && scope == Scope::Admin;
-        spawn(async move {
+        spawn_connection(async move {
             let result = match place {
                 Some(_place) => converse(&stream, scope, check_host, &state).await,
                 None => {

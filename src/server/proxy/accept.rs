@@ -76,9 +76,9 @@ fn admit(stream: TcpStream, peer: SocketAddr, shared: &Rc<Shared>) {
     match (door.http, door.tls) {
         (Some(http), None) => {
             let connection = Connection { listener: Some(http), ..connection };
-            event_loop::spawn(connection::serve(connection)).detach();
+            event_loop::spawn_connection(connection::serve(connection)).detach();
         }
-        (_, Some(_)) => event_loop::spawn(detect(connection)).detach(),
+        (_, Some(_)) => event_loop::spawn_connection(detect(connection)).detach(),
         (None, None) => {}
     }
 }
@@ -105,5 +105,5 @@ async fn detect(mut connection: Connection) {
         connection = decrypted;
     }
     // A task of its own, so that this one's memory is given back.
-    event_loop::spawn(connection::serve(connection)).detach();
+    event_loop::spawn_connection(connection::serve(connection)).detach();
 }

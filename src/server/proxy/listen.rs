@@ -48,7 +48,7 @@ struct Failed {
 impl Acceptor {
     fn open(address: SocketAddr, shared: &Rc<Shared>) -> io::Result<Self> {
         let listener = Rc::new(TcpListener::bind(address)?);
-        let task = event_loop::spawn(accept(Rc::clone(&listener), Rc::clone(shared)));
+        let task = event_loop::spawn_connection(accept(Rc::clone(&listener), Rc::clone(shared)));
         Ok(Self { listener, _task: task })
     }
 }
