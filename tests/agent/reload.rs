@@ -102,7 +102,12 @@ fn fifty_changes_under_load_fail_no_request() {
     }
     load.round();
     let (requests, failures) = load.end();
-    assert!(failures.is_empty(), "{} of {requests} failed: {:#?}", failures.len(), failures.first());
+    assert!(
+        failures.is_empty(),
+        "{} of {requests} failed: {:#?}",
+        failures.len(),
+        failures.first()
+    );
     assert!(requests >= CHANGES * ways.len(), "{requests} requests are no load");
     assert_eq!(agent.problems(), [""; 0]);
     println!("{CHANGES} changes under {requests} requests, none failed");

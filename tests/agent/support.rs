@@ -70,8 +70,7 @@ impl Agent {
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(folder.join("m")).unwrap();
         let (http, https) = (free_port(), free_port());
-        let config =
-            format!("ingress: {{mode: shared, http-port: {http}, https-port: {https}}}\n");
+        let config = format!("ingress: {{mode: shared, http-port: {http}, https-port: {https}}}\n");
         fs::write(folder.join("pilus.yaml"), config).unwrap();
         Self { folder, http, https, child: None, written: Cell::default() }
     }
@@ -390,4 +389,3 @@ pub(crate) fn ingress(name: &str, host: &str, paths: &[(&str, &str)], secret: &s
     }
     text
 }
-
