@@ -92,6 +92,9 @@ pub(super) struct Run {
     note = "Needs neither an agent nor root. Exit code 1 if there is an error; warnings alone are no error."
 )]
 pub(super) struct Check {
+    /// configuration file of the agent they are for (default: the defaults)
+    #[argh(option, arg_name = "file")]
+    pub(super) config: Option<String>,
     /// files or directories
     #[argh(positional, arg_name = "path")]
     pub(super) paths: Vec<String>,

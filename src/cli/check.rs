@@ -2,25 +2,30 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
-use super::{Failure, Output};
+use super::args::Check;
+use super::{Failure, Output, config_file};
 use crate::api::config::Config;
 use crate::api::objects::Objects;
 use crate::api::problem::{Problem, Severity};
 use crate::io::clock::unix_seconds;
 use crate::io::files::read_once;
-use crate::server::{endpoint, manifests, route};
+use crate::server::{endpoint, ipam, manifests, route};
 
 /// Validates files and directories without an agent.
-pub(super) fn check(paths: &[String]) -> Result<Output, Failure> {
-    if paths.is_empty() {
+pub(super) fn check(arguments: &Check) -> Result<Output, Failure> {
+    if arguments.paths.is_empty() {
         return Err(Failure::Usage("pilus check needs at least one file or directory".to_owned()));
     }
-    let (objects, problems) = faults(paths);
-    Ok(report(objects, problems))
+    let mut config = Config::default();
+    if let Some(file) = &arguments.config {
+        config_file::read_file(Some(file), &mut config)?;
+    }
+    let (objects, problems) = faults(&arguments.paths, &config);
+    Ok(report(&objects, problems))
 }
 
 /// All problems in order, and a line that counts them.
-fn report(objects: usize, mut problems: Vec<Problem>) -> Output {
+fn report(objects: &Objects, mut problems: Vec<Problem>) -> Output {
     problems.sort();
     problems.dedup();
     let mut text = String::new();
@@ -35,20 +40,26 @@ fn report(objects: usize, mut problems: Vec<Problem>) -> Output {
     let _ = writeln!(
         text,
         "{}, {}, {}",
-        numbered(objects, "object"),
+        numbered(count(objects), "object"),
         numbered(errors, "error"),
         numbered(warnings, "warning")
     );
+    if !objects.skipped.is_empty() {
+        let kinds = objects.skipped.iter().map(|(kind, count)| format!("{count} {kind}"));
+        let kinds: Vec<String> = kinds.collect();
+        let _ = writeln!(text, "skipped, of kinds that are not read: {}", kinds.join(", "));
+    }
     Output { text, good: errors == 0 }
 }
 
-/// How many objects there are, and everything that is wrong with them: each for itself, and together.
-fn faults(paths: &[String]) -> (usize, Vec<Problem>) {
+/// The objects, and everything that is wrong with them: each for itself, and together.
+fn faults(paths: &[String], config: &Config) -> (Objects, Vec<Problem>) {
     let sources: Vec<PathBuf> = paths.iter().map(PathBuf::from).collect();
     let (files, subdirectories) = read_once(&sources);
     let (objects, mut problems) = manifests::check(&files);
     problems.extend(endpoint::check(&objects));
-    problems.extend(route::check(&objects, &Config::default(), unix_seconds()));
+    problems.extend(ipam::check(&objects, config));
+    problems.extend(route::check(&objects, config, unix_seconds()));
     problems.extend(subdirectories.iter().map(|path| Problem {
         position: None,
         object: None,
@@ -56,7 +67,7 @@ fn faults(paths: &[String]) -> (usize, Vec<Problem>) {
         message: format!("{}: a directory in a directory is not read", path.display()),
         severity: Severity::Warning,
     }));
-    (count(&objects), problems)
+    (objects, problems)
 }
 
 fn count(objects: &Objects) -> usize {

@@ -158,7 +158,7 @@ fn refuse_kubernetes(arguments: &Run) -> Result<(), Failure> {
     )))
 }
 
-fn read_file(named: Option<&str>, config: &mut Config) -> Result<(), Failure> {
+pub(super) fn read_file(named: Option<&str>, config: &mut Config) -> Result<(), Failure> {
     let file = named.unwrap_or(DEFAULT_FILE);
     match std::fs::read_to_string(Path::new(file)) {
         Ok(text) => apply(&text, config).map_err(|error| {

@@ -131,7 +131,7 @@ fn execute(command: &Command) -> Result<Output, Failure> {
         |admin: &Option<String>, path: &str| Agent::new(admin.as_deref())?.want(&Path::new(path));
     match command {
         Command::Run(_) => Err(Failure::Usage("`run` has been taken care of".to_owned())),
-        Command::Check(check) => check::check(&check.paths),
+        Command::Check(check) => check::check(check),
         Command::Get(get) => get::get(get, now),
         Command::Status(status) => {
             let json = ask(&status.admin, "/v1/status")?;

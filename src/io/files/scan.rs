@@ -76,7 +76,9 @@ fn list_directory(directory: &Path, listing: &mut Listing) {
             continue;
         }
         match fs::metadata(&path) {
-            Ok(metadata) if metadata.is_dir() => listing.subdirectories.push(path),
+            Ok(metadata) if metadata.is_dir() && !is_manifest(&path) => {
+                listing.subdirectories.push(path);
+            }
             Ok(metadata) if is_manifest(&path) => {
                 listing.files.insert(path, stamp(&metadata));
             }
@@ -98,6 +100,9 @@ fn list_directory(directory: &Path, listing: &mut Listing) {
 }
 
 fn stamp(metadata: &Metadata) -> Seen {
+    if metadata.is_dir() {
+        return Err("it is a directory".to_owned());
+    }
     if !metadata.is_file() {
         return Err("not a regular file".to_owned());
     }

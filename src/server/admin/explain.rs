@@ -13,6 +13,8 @@ use super::moment::{Moment, rfc3339};
 use super::state::State;
 use crate::api::address::Port;
 use crate::api::announce::Role;
+use crate::api::meta::Kind;
+use crate::api::problem::Severity;
 use crate::api::route::{
     Action, Backend, Listener, ListenerProtocol, Route, TlsAction, VirtualHost,
 };
@@ -20,6 +22,9 @@ use crate::proto::value::Value;
 
 /// How many routes that also match, but lose, are named.
 const LOSERS_NAMED: usize = 3;
+
+/// How many Ingresses that are not in effect are named.
+const LEFT_OUT_SHOWN: usize = 3;
 
 /// What is asked.
 pub(super) struct Question<'a> {
@@ -159,6 +164,9 @@ fn find_listener(
     url: &Url<'_>,
     host: &str,
 ) -> Result<(Option<IpAddr>, Rc<Listener>), Outcome> {
+    if state.config.no_bpf {
+        return find_on_node(steps, state, url, host).map(|listener| (None, listener));
+    }
     let table = &state.listeners;
     if let Ok(address) = url.host.parse::<IpAddr>() {
         if let Some(listener) = table.by_address.get(&(address, url.port)) {
@@ -196,10 +204,6 @@ fn find_listener(
         listener.port == url.port && (listener.protocol == ListenerProtocol::Tls) == url.tls
     });
     match without_address {
-        Some(listener) if state.config.no_bpf => {
-            steps.add("address", "this node's own addresses", "--no-bpf: ordinary sockets");
-            Ok((None, listener))
-        }
         Some(listener) => {
             let why = format!("Service {} has no address yet", listener.service);
             steps.add("address", "none", &why);
@@ -210,6 +214,29 @@ fn find_listener(
             Err(Outcome::failed(None, "nothing is served on this port"))
         }
     }
+}
+
+/// The listener on an ordinary socket of this node. The port may be the node's or the virtual one.
+fn find_on_node(
+    steps: &mut Steps,
+    state: &State,
+    url: &Url<'_>,
+    host: &str,
+) -> Result<Rc<Listener>, Outcome> {
+    let fits = |listener: &&Rc<Listener>| {
+        (listener.port == url.port || listener.host_port == Some(url.port))
+            && (listener.protocol == ListenerProtocol::Tls) == url.tls
+    };
+    let listeners = state.all_listeners();
+    let best = listeners.iter().filter(fits).max_by_key(|listener| specificity(listener, host));
+    let Some(listener) = best else {
+        steps.add("address", "none", &format!("no listener has port {}", url.port));
+        return Err(Outcome::failed(None, "nothing is served on this port"));
+    };
+    let port = listener.host_port.unwrap_or(listener.port);
+    let result = format!("every address of this node, port {port}");
+    steps.add("address", &result, "--no-bpf: ordinary sockets, nothing is announced");
+    Ok(Rc::clone(listener))
 }
 
 /// 2: the host by name or wildcard; 1: by `*` only; 0: not at all.
@@ -284,6 +311,21 @@ fn explain_tls(steps: &mut Steps, moment: Moment, listener: &Listener, name: Opt
     }
 }
 
+/// The Ingresses that are not in effect because they are wrong.
+fn left_out(state: &State) -> Vec<String> {
+    let problems = state.view.problems.iter().map(|(_, problem)| problem);
+    let broken = problems.filter(|problem| problem.severity == Severity::Error);
+    let keys = broken.filter_map(|problem| problem.object.as_ref());
+    let ingresses = keys.filter(|key| key.kind == Kind::Ingress).map(|key| &key.name);
+    let mut names: Vec<String> = ingresses
+        .filter(|name| !state.view.objects.ingresses.contains_key(*name))
+        .map(ToString::to_string)
+        .collect();
+    names.dedup();
+    names.truncate(LEFT_OUT_SHOWN);
+    names
+}
+
 fn explain_host(
     steps: &mut Steps,
     state: &State,
@@ -293,7 +335,16 @@ fn explain_host(
 ) -> Outcome {
     let Some(found) = listener.hosts.find(host) else {
         steps.add("host", "none", &format!("no rule for {host} and none for every host"));
-        return Outcome::failed(Some(404), "404: no Ingress rule has this host");
+        let left_out = left_out(state);
+        let text = if left_out.is_empty() {
+            "404: no Ingress rule has this host".to_owned()
+        } else {
+            format!(
+                "404: no Ingress rule in effect has this host; left out, see `pilus status`: {}",
+                left_out.join(", ")
+            )
+        };
+        return Outcome::failed(Some(404), &text);
     };
     let why = if listener.hosts.exact.contains_key(host) {
         "the very name; it wins over wildcards and *"

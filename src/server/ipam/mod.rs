@@ -79,6 +79,17 @@ use crate::proto::claims::{
     Body, Claim, Digest, Packet, State, bucket_of, encode_claims, encode_digest,
 };
 
+/// What is wrong with the pools and with what Services ask for, as `pilus check` says it.
+pub fn check(objects: &Objects, config: &Config) -> Vec<Problem> {
+    let pools = Pools::new(objects.pools.values(), config.ipv4, config.ipv6);
+    let mut problems = Vec::new();
+    for service in objects.services.values().filter(|service| ServiceView::is_ours(service)) {
+        ServiceView::new(service, &pools, &mut problems);
+    }
+    problems.extend(pools.problems);
+    problems
+}
+
 /// The name of the state file.
 pub const STATE_NAME: &str = "addresses";
 /// Who is told which Service has which address.

@@ -30,12 +30,15 @@ pub(super) struct Loaded {
     pub(super) info: Result<Rc<CertificateInfo>, x509::Error>,
     /// The Secret has another type than it should.
     pub(super) wrong_type: bool,
+    /// Why the Secret as it is now cannot be used, if so; then this is the last version that could.
+    pub(super) fault: Option<Rc<str>>,
 }
 
 /// A certificate, or a clause that says why there is none.
 type Outcome = Result<Loaded, Rc<str>>;
 
-/// Parsed Secrets, kept as long as the Secret object is the same.
+/// Parsed Secrets, kept as long as the Secret object is the same. One that becomes unusable keeps its last
+/// good version: a slip while a certificate is renewed costs nobody a handshake. One that is deleted does not.
 #[derive(Default)]
 pub(super) struct Certificates {
     cache: HashMap<NamespacedName, (Rc<Secret>, Outcome)>,
@@ -66,7 +69,11 @@ impl Certificates {
             return result.clone();
         }
         self.parsed += 1;
-        let result = parse(secret).map_err(Rc::from);
+        let last_good = self.cache.remove(name).and_then(|(_, outcome)| outcome.ok());
+        let result = match (parse(secret), last_good) {
+            (Err(why), Some(good)) => Ok(Loaded { fault: Some(why.into()), ..good }),
+            (result, _) => result.map_err(Rc::from),
+        };
         self.cache.insert(name.clone(), (Rc::clone(secret), result.clone()));
         result
     }
@@ -114,5 +121,5 @@ fn parse(secret: &Secret) -> Result<Loaded, String> {
     let info = x509::parse(&key.cert[0]).map(Rc::new);
     let not_after = info.as_ref().ok().map(|info| info.not_after);
     let certificate = Rc::new(Certificate { secret: name.clone(), key: Arc::new(key), not_after });
-    Ok(Loaded { certificate, info, wrong_type: &*secret.kind != TLS_TYPE })
+    Ok(Loaded { certificate, info, wrong_type: &*secret.kind != TLS_TYPE, fault: None })
 }

@@ -423,8 +423,15 @@ impl Compiler<'_> {
             }
         };
         let loaded = name.and_then(|name| self.load(&name));
-        if let Err(why) = &loaded {
-            let message = format!("{why}; TLS handshakes for {} are refused", tls.hosts.join(", "));
+        let hosts = || tls.hosts.join(", ");
+        let fault = match &loaded {
+            Err(why) => Some(format!("{why}; TLS handshakes for {} are refused", hosts())),
+            Ok(Loaded { fault: Some(why), .. }) => {
+                Some(format!("{why}; its last good version stays in effect for {}", hosts()))
+            }
+            Ok(_) => None,
+        };
+        if let Some(message) = fault {
             self.report.ingress_error(ingress, format!("{field}.secretName"), message);
         }
         loaded
