@@ -87,7 +87,8 @@ fn list_directory(directory: &Path, listing: &mut Listing) {
                 if error.kind() == io::ErrorKind::NotFound
                     && fs::symlink_metadata(&path).is_err() => {}
             Err(error) if is_manifest(&path) => {
-                listing.files.insert(path, Err(reason(&error)));
+                let reason = unreadable(&path, &error);
+                listing.files.insert(path, Err(reason));
             }
             _ => {}
         }
@@ -153,7 +154,7 @@ fn try_read(path: &Path) -> Result<(Stamp, Rc<[u8]>), String> {
         .read(true)
         .custom_flags(libc::O_NONBLOCK)
         .open(path)
-        .map_err(|error| reason(&error))?;
+        .map_err(|error| unreadable(path, &error))?;
     let stamp = stamp(&file.metadata().map_err(|error| reason(&error))?)?;
     if stamp.size > MAX_FILE_BYTES as u64 {
         return Err(format!("{} bytes long; at most {MAX_FILE_BYTES} are read", stamp.size));
@@ -163,6 +164,16 @@ fn try_read(path: &Path) -> Result<(Stamp, Rc<[u8]>), String> {
         .read_to_end(&mut content)
         .map_err(|error| reason(&error))?;
     Ok((stamp, content.into()))
+}
+
+/// Why a file that is listed cannot be read.
+fn unreadable(path: &Path, error: &io::Error) -> String {
+    match fs::read_link(path) {
+        Ok(target) if error.kind() == io::ErrorKind::NotFound => {
+            format!("it is a link to {}, which does not exist", target.display())
+        }
+        _ => reason(error),
+    }
 }
 
 fn reason(error: &io::Error) -> String {

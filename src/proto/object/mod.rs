@@ -256,7 +256,8 @@ fn decode_object(mut value: Value, context: Context<'_>) -> Decoded {
         }
         Known::Misspelt(hint) => {
             let at = value.member("kind").map_or(mark, |member| member.mark);
-            let message = format!("{shown_name}: no such kind `{kind}` (did you mean `{hint}`?)");
+            let message =
+                format!("no such kind `{kind}` (did you mean `{hint}`?); {shown_name} is left out");
             faults.error(at, "kind", message);
             broken(None, mark, faults, context)
         }

@@ -1,4 +1,5 @@
 //! Which Ingresses are ours (ING-01).
+use super::suggest::closest;
 use crate::api::class::{CILIUM_INGRESS_CONTROLLER, INGRESS_CONTROLLER};
 use crate::api::config::Config;
 use crate::api::meta::{NamespacedName, Str};
@@ -30,11 +31,26 @@ impl<'a> Classes<'a> {
         Self { objects, default_is_ours }
     }
 
-    /// Whether `ingress` is ours. If not, nothing is said about it.
+    /// Whether `ingress` is ours. If not, nothing is said about it, unless it is [`Self::misspelt`].
     pub(super) fn owns(&self, ingress: &Ingress) -> bool {
         let annotated = ingress.meta.annotations.get(CLASS_ANNOTATION);
         let named = annotated.or(ingress.class.as_ref()).filter(|name| !name.is_empty());
         named.map_or(self.default_is_ours, |name| self.owns_class(name))
+    }
+
+    /// What to say about an Ingress whose class does not exist, if that of ours is spelt nearly the same.
+    pub(super) fn misspelt(&self, ingress: &Ingress) -> Option<String> {
+        let name = ingress.class.as_ref().filter(|name| !name.is_empty())?;
+        let known = &self.objects.ingress_classes;
+        if known.keys().any(|key| key.name == *name) {
+            return None;
+        }
+        let ours =
+            known.values().filter(|class| is_ours(class)).map(|class| &*class.meta.name.name);
+        let hint = closest(name, ours.chain(OUR_CLASS_NAMES));
+        let message =
+            format!("IngressClass {name:?} does not exist{hint}; the Ingress has no effect");
+        (!hint.is_empty()).then_some(message)
     }
 
     fn owns_class(&self, name: &Str) -> bool {

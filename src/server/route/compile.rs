@@ -96,8 +96,12 @@ pub(super) fn compile(
         patterns: Vec::new(),
     };
     let classes = Classes::new(objects, config);
-    for ingress in objects.ingresses.values().filter(|ingress| classes.owns(ingress)) {
-        compiler.ingress(ingress);
+    for ingress in objects.ingresses.values() {
+        if classes.owns(ingress) {
+            compiler.ingress(ingress);
+        } else if let Some(message) = classes.misspelt(ingress) {
+            compiler.report.ingress_warning(ingress, "spec.ingressClassName".to_owned(), message);
+        }
     }
     compiler.finish()
 }
