@@ -171,7 +171,7 @@ fn yaml_string(out: &mut String, text: &str, block: Option<usize>) {
     {
         return yaml_literal(out, text, depth);
     }
-    let is_plain = is_plain(text) && matches!(resolve(text), Data::String(_));
+    let is_plain = is_plain(text) && !is_date(text) && matches!(resolve(text), Data::String(_));
     if is_plain {
         out.push_str(text);
     } else if text
@@ -179,7 +179,7 @@ fn yaml_string(out: &mut String, text: &str, block: Option<usize>) {
         .any(|c| c.is_control() || matches!(c, '\u{feff}' | '\u{2028}' | '\u{2029}'))
     {
         yaml_double_quoted(out, text);
-    } else if matches!(resolve(text), Data::String(_)) && !text.is_empty() {
+    } else if matches!(resolve(text), Data::String(_)) && !text.is_empty() && !is_date(text) {
         out.push('\'');
         out.push_str(&text.replace('\'', "''"));
         out.push('\'');
@@ -187,6 +187,15 @@ fn yaml_string(out: &mut String, text: &str, block: Option<usize>) {
         // `"80"`, `"true"`, `""`: what would not be a string without the quotes.
         json_string(out, text);
     }
+}
+
+/// Starts as a date does. YAML 1.1 readers take such text for a time, so kubectl quotes it as well.
+fn is_date(text: &str) -> bool {
+    let pattern = b"0000-00-00";
+    let fits = |(&byte, &like): (&u8, &u8)| {
+        if like == b'0' { byte.is_ascii_digit() } else { byte == like }
+    };
+    text.len() >= pattern.len() && text.as_bytes().iter().zip(pattern).all(fits)
 }
 
 /// JSON's quotes, and escapes for what YAML would take for a line end or refuse.

@@ -227,6 +227,8 @@ pub(super) fn config(config: &Config) -> BTreeMap<&'static str, String> {
         ),
         ("ingress-default-xff-num-trusted-hops", config.xff_trusted_hops.to_string()),
         ("ingress-hostnetwork-enabled", config.no_bpf.to_string()),
+        ("ingress-http-port", config.host_ports.0.to_string()),
+        ("ingress-https-port", config.host_ports.1.to_string()),
         ("interfaces", join(config.interfaces.iter().map(ToString::to_string).collect())),
         ("l2-announcements-advert-interval", format!("{:?}", config.advert_interval)),
         ("loadbalancer-l7-algorithm", "round_robin".to_owned()),

@@ -198,22 +198,24 @@ impl Compiler<'_> {
             })
         };
         let Some(table) = self.tables.get_mut(service) else { return };
+        let port = self.config.host_port(Port::HTTPS).unwrap_or(Port::HTTPS);
+        let forced = settings.force_https.then_some(port);
         for (host, paths) in &rules {
             let entry = covering(host);
-            let redirect = entry.is_some() && settings.force_https;
+            let redirect = forced.filter(|_| entry.is_some());
             add_paths(&mut table.http, host, paths, redirect);
             if entry.is_some_and(|entry| entry.loaded.is_ok()) {
-                add_paths(&mut table.https, host, paths, false);
+                add_paths(&mut table.https, host, paths, None);
             }
         }
         // TLS hosts without a rule of their own use those for every host (ING-10).
         let Some(any) = rules.get(ANY_HOST) else { return };
         for (host, entry) in tls.iter().filter(|(host, _)| !rules.contains_key(*host)) {
-            if settings.force_https {
-                add_paths(&mut table.http, host, any, true);
+            if forced.is_some() {
+                add_paths(&mut table.http, host, any, forced);
             }
             if entry.loaded.is_ok() {
-                add_paths(&mut table.https, host, any, false);
+                add_paths(&mut table.https, host, any, None);
             }
         }
     }
@@ -570,14 +572,19 @@ fn add(
     rules.entry(host.into()).or_default().entry(matcher).or_default().push(rule);
 }
 
-/// Adds one Ingress' rules for a host to a table, as they are or as redirects to https (ING-11).
-fn add_paths(to: &mut Rules, host: &Str, paths: &BTreeMap<Matcher, Vec<Rule>>, redirect: bool) {
+/// Adds one Ingress' rules for a host to a table, as they are or as redirects to https on a port (ING-11).
+fn add_paths(
+    to: &mut Rules,
+    host: &Str,
+    paths: &BTreeMap<Matcher, Vec<Rule>>,
+    redirect: Option<Port>,
+) {
     let host = to.entry(Str::clone(host)).or_default();
     for (matcher, rules) in paths {
         let all = host.entry(matcher.clone()).or_default();
-        if redirect {
+        if let Some(port) = redirect {
             all.extend(rules.iter().map(|rule| {
-                let action = Action::RedirectHttps(Port::HTTPS);
+                let action = Action::RedirectHttps(port);
                 Rule::new(&rule.ingress, Rc::clone(&rule.field), action, None)
             }));
         } else {
