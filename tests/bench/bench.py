@@ -11,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 PROXY_CORE, LOAD_CORE = "0", "1"
@@ -122,10 +123,9 @@ http {{ access_log off; keepalive_requests 1000000000; server {{ listen 127.0.0.
             made["envoy"] = self.envoy_config(routes)
         return made
 
-    def pilus(self, routes):
-        plain, tls = PORTS["pilus"]
-        folder = self.path(f"pilus-{routes}/m/base.yaml", "")
-        text = f"""apiVersion: v1
+    def pilus_base(self):
+        """What every Ingress needs."""
+        return f"""apiVersion: v1
 kind: Pod
 metadata: {{name: backend, labels: {{app: backend}}}}
 spec: {{containers: [{{name: backend, ports: [{{containerPort: {BACKEND_PORT}}}]}}]}}
@@ -151,6 +151,17 @@ stringData:
   tls.key: |
     {open(self.path('tls.key')).read().strip().replace(chr(10), chr(10) + '    ')}
 """
+
+    def pilus_command(self, name):
+        """Runs on the manifests in NAME/m."""
+        plain, tls = PORTS["pilus"]
+        root = os.path.join(self.folder, name)
+        config = self.path(f"{name}/pilus.yaml", f"ingress:\n  http-port: {plain}\n  https-port: {tls}\n  default-tls-secret: default/tls\n")
+        return [os.environ["PILUS_BINARY"], "run", "--config", config, "--manifests", f"{root}/m", "--no-bpf",
+                "--state-dir", f"{root}/state", "--admin", f"unix:{root}/admin.sock", "--metrics", "", "--node", "bench"]
+
+    def pilus(self, routes):
+        text = self.pilus_base()
         backend = "backend: {service: {name: backend, port: {number: 80}}}"
         for number in range(1, routes + 1):
             host = HOST if number == 1 else f"host{number}.example.com"
@@ -165,13 +176,8 @@ spec:
   ingressClassName: pilus{tls_entry}
   rules: [{{host: {host}, http: {{paths: [{{path: /r{number}, pathType: Prefix, {backend}}}]}}}}]
 """.replace("ingress.cilium.io/loadbalancer-mode: dedicated, ", "ingress.cilium.io/loadbalancer-mode: shared, ")
-        with open(folder, "w") as file:
-            file.write(text)
-        config = self.path(f"pilus-{routes}/pilus.yaml", f"ingress:\n  http-port: {plain}\n  https-port: {tls}\n  default-tls-secret: default/tls\n")
-        root = os.path.join(self.folder, f"pilus-{routes}")
-        return [os.environ["PILUS_BINARY"], "run", "--config", config, "--manifests", os.path.dirname(folder), "--no-bpf",
-                "--state-dir", f"{root}/state", "--admin", f"unix:{root}/admin.sock", "--metrics", "",
-                "--node", "bench"]
+        self.path(f"pilus-{routes}/m/base.yaml", text)
+        return self.pilus_command(f"pilus-{routes}")
 
     def nginx(self, routes):
         plain, tls = PORTS["nginx"]
@@ -333,6 +339,117 @@ static_resources:
             self.stop(process)
 
 
+    def reload(self, starts=5, changes=50):
+        """Load time of many Ingresses, and how long a change takes under load."""
+        print(f"\nPilus: {ROUTES} Ingresses, start to all live ({starts} starts, median), and {changes} changes under load")
+        port = PORTS["pilus"][0]
+        for name, files in (("one file each", True), ("all in one file", False)):
+            folder = f"reload-{'many' if files else 'one'}"
+            ingresses = [reload_ingress(number, reload_host(number)) for number in range(ROUTES)]
+            self.path(f"{folder}/m/base.yaml", self.pilus_base())
+            if files:
+                for number, text in enumerate(ingresses):
+                    self.path(f"{folder}/m/ingress-{number:04}.yaml", text)
+            else:
+                self.path(f"{folder}/m/ingresses.yaml", "---\n".join(ingresses))
+            times = []
+            for turn in range(starts):
+                begun = time.monotonic()
+                process = pinned(PROXY_CORE, self.pilus_command(folder))
+                self.running.append(process)
+                while not ask(port, reload_host(ROUTES - 1), "/"):
+                    if process.poll() is not None or time.monotonic() - begun > 20:
+                        sys.exit(f"pilus does not answer: {process.poll()}")
+                    time.sleep(0.001)
+                # One configuration is swapped in whole: the last host is there, so all are. Proof:
+                times.append((time.monotonic() - begun) * 1000)
+                missing = [n for n in range(ROUTES) if not ask(port, reload_host(n), "/")]
+                if missing:
+                    sys.exit(f"{len(missing)} hosts do not answer, the first is {reload_host(missing[0])}")
+                if turn < starts - 1:
+                    self.stop(process)
+            latencies, (asked, failed) = self.changes(folder, ingresses, files, changes)
+            self.stop(process)
+            p50, p99 = statistics.median(latencies), sorted(latencies)[max(0, -(-len(latencies) * 99 // 100) - 1)]
+            print(f"{name:16} start {statistics.median(times):6.0f} ms   change to live p50 {p50:6.1f} ms  p99 {p99:6.1f} ms"
+                  f"   {failed} of {asked} requests failed")
+
+    def changes(self, folder, ingresses, files, changes):
+        """Moves the host of one Ingress on; the times in ms from the rename until it answers."""
+        port = PORTS["pilus"][0]
+        load = Load(port, reload_host(0))
+        latencies, middle = [], ROUTES // 2
+        for number in range(changes):
+            host = f"moved-{number}.example.com"
+            ingresses[middle] = reload_ingress(middle, host)
+            text = ingresses[middle] if files else "---\n".join(ingresses)
+            beside = self.path(f"{folder}/new", text)
+            target = f"ingress-{middle:04}.yaml" if files else "ingresses.yaml"
+            os.rename(beside, os.path.join(self.folder, folder, "m", target))
+            begun = time.monotonic()
+            while not ask(port, host, "/"):
+                if time.monotonic() - begun > 20:
+                    sys.exit(f"change {number} is not live after 20 s")
+            latencies.append((time.monotonic() - begun) * 1000)
+        return latencies, load.end()
+
+
+class Load:
+    """Two clients, one that keeps its connection and one that makes a new one each time; they count."""
+
+    def __init__(self, port, host):
+        self.ended, self.asked, self.failed = False, 0, 0
+        self.threads = [threading.Thread(target=self.run, args=(port, host, keep)) for keep in (True, False)]
+        for thread in self.threads:
+            thread.start()
+
+    def run(self, port, host, keep):
+        client = None
+        while not self.ended:
+            good = False
+            try:
+                client = client or socket.create_connection(("127.0.0.1", port), timeout=5)
+                client.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+                answer = b""
+                while b"\r\n\r\n" not in answer or len(answer.split(b"\r\n\r\n", 1)[1]) < len(BODY):
+                    piece = client.recv(4096)
+                    if not piece:
+                        break
+                    answer += piece
+                good = answer.startswith(b"HTTP/1.1 200 ")
+            except OSError:
+                pass
+            self.asked += 1
+            self.failed += not good
+            if client and not (keep and good):
+                client.close()
+                client = None
+            time.sleep(0.001)
+
+    def end(self):
+        self.ended = True
+        for thread in self.threads:
+            thread.join()
+        return self.asked, self.failed
+
+
+def reload_host(number):
+    return f"host-{number}.example.com"
+
+
+def reload_ingress(number, host):
+    backend = "backend: {service: {name: backend, port: {number: 80}}}"
+    return f"""apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata:
+  name: route-{number}
+  annotations: {{ingress.cilium.io/loadbalancer-mode: shared}}
+spec:
+  ingressClassName: pilus
+  rules: [{{host: {host}, http: {{paths: [{{path: /, pathType: Prefix, {backend}}}]}}}}]
+"""
+
+
 def table(title, rows):
     print(f"\n{title}")
     print(f"{'':10}{'req/CPU-s':>12}{'req/s':>10}{'p50 us':>10}{'p99 us':>10}{'RSS MiB':>10}{'ratio':>8}")
@@ -354,7 +471,7 @@ def main():
     parser = argparse.ArgumentParser(description="compares Pilus with nginx, HAProxy and Envoy")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4)
-    parser.add_argument("--only", default="http,tls,footprint,idle")
+    parser.add_argument("--only", default="http,tls,footprint,reload,idle")
     parser.add_argument("--no-envoy", action="store_true")
     options = parser.parse_args()
     if os.cpu_count() < 2:
@@ -374,6 +491,8 @@ def main():
             bench.compare(f"TLS keep-alive, GET, 128 bytes, {CONNECTIONS} connections", "https", options.rounds, options.seconds)
         if "footprint" in wanted:
             bench.footprint()
+        if "reload" in wanted:
+            bench.reload()
         if "idle" in wanted:
             bench.idle()
     finally:
