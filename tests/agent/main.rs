@@ -1,6 +1,7 @@
 //! The real program on ordinary sockets (`--no-bpf`): changes under load, bad input, restarts, and what its
 //! commands print.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::disallowed_methods, reason = "a watchdog, and figures that are printed")]
 #[allow(dead_code, unreachable_pub, reason = "shared with other tests, of which each uses a part")]
 #[path = "../support/backend.rs"]
 mod backend;
