@@ -272,7 +272,7 @@ fn what_is_beside_a_fault_is_in_effect() {
     assert_eq!(agent.get("x.test", "/").status(), 404);
     assert_eq!(agent.get("s.test", "/").status(), 301);
     let refused = agent.certificate("s.test").unwrap_err();
-    assert!(refused.contains("UnrecognizedName"), "{refused}");
+    assert!(refused.contains("UnrecognisedName"), "{refused}");
 }
 
 /// A broken version of `x.yaml`, and what is said about it.
