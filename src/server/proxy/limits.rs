@@ -15,11 +15,11 @@ pub(super) const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// From the accepted connection to the end of the TLS handshake.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a closing connection still takes in what the client sends, so that the last response is not
-/// destroyed by a reset (RFC 9112 section 9.6).
-pub(super) const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
-/// And how much of it.
-pub(super) const LINGER_BYTES: usize = 1 << 20;
+/// How long a closing connection waits for more of what the client is still sending, so that the last response
+/// is not destroyed by a reset (RFC 9112 section 9.6).
+pub(super) const LINGER_SILENCE: Duration = Duration::from_secs(5);
+/// And how long in all: many clients look at the answer only when the whole of an upload is sent.
+pub(super) const LINGER_LONGEST: Duration = Duration::from_secs(30);
 /// How long an idle upstream connection is kept (ING-14).
 pub(super) const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often idle upstream connections are looked through.
