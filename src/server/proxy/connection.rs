@@ -114,7 +114,7 @@ impl Connection {
         let fresh = self.input.is_empty();
         if fresh {
             self.release();
-            self.admission.set_idle(true);
+            self.admission.begin_idle();
             self.client.tcp().set_deadline(loop_now() + KEEP_ALIVE_TIMEOUT);
         } else {
             self.begin_head();
@@ -128,14 +128,15 @@ impl Connection {
             if self.client.tcp().fd().poll_expired(cx).is_ready() {
                 return Poll::Ready(Waited::TooLong);
             }
-            if fresh && (self.shared.is_draining() || self.is_unclaimed()) {
+            let closing = self.shared.is_draining() || self.admission.is_unwanted();
+            if fresh && (closing || self.is_unclaimed()) {
                 return Poll::Ready(Waited::Draining);
             }
             Poll::Pending
         })
         .await;
         if fresh {
-            self.admission.set_idle(false);
+            self.admission.end_idle();
         }
         self.begin_head();
         waited

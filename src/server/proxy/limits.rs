@@ -26,7 +26,7 @@ pub(super) const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) const UPSTREAM_SWEEP: Duration = Duration::from_secs(10);
 /// Idle connections kept per endpoint: what a burst of as many concurrent requests leaves behind.
 pub(super) const IDLE_PER_ENDPOINT: usize = 1024;
-/// Idle connections kept in all.
+/// Idle connections kept in all; fewer if there are few descriptors.
 pub(super) const IDLE_TOTAL: usize = 4096;
 /// Endpoints tried for one request if connecting fails.
 pub(super) const CONNECT_ATTEMPTS: usize = 3;
@@ -43,6 +43,8 @@ pub(super) const ROUNDS_PER_TURN: u32 = 16;
 pub(super) const ANSWERS_PER_TURN: u32 = 32;
 /// Connections accepted before other tasks get their turn.
 pub(super) const ACCEPTS_PER_TURN: usize = 64;
+/// Connections looked at for an idle one whose place a new one can have, when there are as many as may be.
+pub(super) const DISMISSAL_LOOKS: usize = 64;
 /// How long accepting pauses when there are no descriptors left.
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Descriptors kept for everything that is no client connection: files, admin, maps, idle upstreams.
