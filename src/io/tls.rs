@@ -13,6 +13,9 @@ use super::tcp::TcpStream;
 
 /// Plaintext that is encrypted ahead of what the socket has taken.
 const ENCRYPT_AHEAD: usize = 32 * 1024;
+/// Reads without any plaintext in them before other tasks get their turn: records may be empty, and a peer
+/// that sends nothing else, as fast as it can, would never be left.
+const EMPTY_READS_PER_TURN: usize = 16;
 /// Largest plaintext of one record (RFC 8446 section 5.1).
 const RECORD_PLAINTEXT: usize = 16 * 1024;
 /// What a record adds to its plaintext, at most: header, nonce of TLS 1.2, content type, tag.
@@ -58,7 +61,7 @@ impl TlsStream {
         cx: &mut Context<'_>,
         plaintext: &mut Buffer,
     ) -> Poll<io::Result<()>> {
-        loop {
+        for _ in 0..EMPTY_READS_PER_TURN {
             let advanced = self.advance(plaintext);
             let flushed = self.poll_flush(cx);
             if let Err(error) = advanced {
@@ -73,6 +76,8 @@ impl TlsStream {
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// See [`super::stream::Stream::poll_recv`]. An end without `close_notify` is an end like any other:
@@ -82,7 +87,7 @@ impl TlsStream {
         cx: &mut Context<'_>,
         plaintext: &mut Buffer,
     ) -> Poll<io::Result<usize>> {
-        loop {
+        for _ in 0..EMPTY_READS_PER_TURN {
             let before = plaintext.len();
             if !self.incoming.is_empty() {
                 let advanced = self.advance(plaintext);
@@ -97,6 +102,8 @@ impl TlsStream {
                 return Poll::Ready(Ok(0));
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// See [`super::stream::Stream::poll_send`].

@@ -86,14 +86,14 @@ impl Admin {
         state.started = started;
         state.mailer = Some(mailer);
         let state = Rc::new(RefCell::new(state));
-        let open = Rc::new(Cell::new(0));
         let mut acceptors = Vec::new();
         let sockets = [(&sockets.admin, Scope::Admin), (&sockets.metrics, Scope::Metrics)];
         for (socket, scope) in sockets {
             let Some(socket) = socket else { continue };
             match socket.listener() {
                 Ok(listener) => {
-                    let task = serve::accept(listener, scope, Rc::clone(&state), Rc::clone(&open));
+                    let open = Rc::new(Cell::new(0));
+                    let task = serve::accept(listener, scope, Rc::clone(&state), open);
                     acceptors.push(spawn_connection(task));
                 }
                 Err(error) => log::error!("admin: cannot listen on {}: {error}", socket.address()),

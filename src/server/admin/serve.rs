@@ -14,7 +14,8 @@ use crate::io::clock;
 use crate::io::event_loop::spawn_connection;
 use crate::io::reactor::Timer;
 
-/// Connections at a time, over all listeners: a few people and a scraper. One more is told to come back.
+/// Connections at a time on each listener: a few people, a few scrapers. One more is told to come back. Whoever
+/// can reach the metrics only cannot take the places of people.
 const MAX_CONNECTIONS: usize = 64;
 /// A client must have sent its question within this time, and may stay silent between two as long.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,6 +24,8 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pieces of an answer are gathered until they make a chunk of about this size; between two chunks
 /// everybody else gets their turn.
 const CHUNK: usize = 32 * 1024;
+/// Connections accepted before everybody else gets their turn.
+const ACCEPTS_PER_TURN: u32 = 16;
 /// After a failure to accept (no descriptors left) this much time passes before the next attempt.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -54,7 +57,13 @@ pub(super) async fn accept(
     state: Rc<RefCell<State>>,
     open: Rc<Cell<usize>>,
 ) {
+    let mut in_a_row = 0u32;
     loop {
+        in_a_row += 1;
+        if in_a_row.is_multiple_of(ACCEPTS_PER_TURN) {
+            in_a_row = 0;
+            smol::future::yield_now().await;
+        }
         let stream = match listener.accept().await {
             Ok(stream) => stream,
             Err(error) => {
@@ -113,6 +122,8 @@ async fn converse(
             answer(&state, moment, scope, &request)
         };
         write_answer(stream, answer, request.keep_alive).await?;
+        // A client may have sent many questions at once.
+        smol::future::yield_now().await;
         if !request.keep_alive {
             return Ok(());
         }

@@ -7,8 +7,8 @@ use std::task::Poll;
 use super::exchange;
 use super::flow::poll_drain;
 use super::limits::{
-    ANSWERS_PER_TURN, HEAD_TIMEOUT, KEEP_ALIVE_TIMEOUT, LINGER_BYTES, LINGER_TIMEOUT,
-    STREAM_IDLE_TIMEOUT,
+    ANSWERS_PER_TURN, HEAD_TIMEOUT, KEEP_ALIVE_TIMEOUT, LINGER_LONGEST, LINGER_SILENCE,
+    ROUNDS_PER_TURN, STREAM_IDLE_TIMEOUT,
 };
 use super::request::{self, Answer, Next};
 use super::shared::{Admission, Shared};
@@ -114,7 +114,7 @@ impl Connection {
         let fresh = self.input.is_empty();
         if fresh {
             self.release();
-            self.admission.set_idle(true);
+            self.admission.begin_idle();
             self.client.tcp().set_deadline(loop_now() + KEEP_ALIVE_TIMEOUT);
         } else {
             self.begin_head();
@@ -128,14 +128,15 @@ impl Connection {
             if self.client.tcp().fd().poll_expired(cx).is_ready() {
                 return Poll::Ready(Waited::TooLong);
             }
-            if fresh && (self.shared.is_draining() || self.is_unclaimed()) {
+            let closing = self.shared.is_draining() || self.admission.is_unwanted();
+            if fresh && (closing || self.is_unclaimed()) {
                 return Poll::Ready(Waited::Draining);
             }
             Poll::Pending
         })
         .await;
         if fresh {
-            self.admission.set_idle(false);
+            self.admission.end_idle();
         }
         self.begin_head();
         waited
@@ -192,24 +193,29 @@ impl Connection {
     /// Closes so that the client gets what was sent: a reset, which the kernel sends if data arrives for
     /// a closed socket, would destroy it (RFC 9112 section 9.6).
     pub(super) async fn linger(mut self) {
-        self.client.tcp().set_deadline(loop_now() + LINGER_TIMEOUT);
-        let mut left = LINGER_BYTES;
+        let last = loop_now() + LINGER_LONGEST;
+        self.client.tcp().set_deadline(loop_now() + LINGER_SILENCE);
         let mut closed = false;
         poll_fn(|cx| {
             if !std::mem::replace(&mut closed, true) {
                 self.client.close_write(cx);
             }
-            loop {
+            for _ in 0..ROUNDS_PER_TURN {
                 self.input.consume(self.input.len());
                 match self.client.poll_recv(cx, &mut self.input) {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
-                    Poll::Ready(Ok(got)) if got >= left => return Poll::Ready(()),
-                    Poll::Ready(Ok(got)) => left -= got,
-                    Poll::Pending => break,
+                    Poll::Ready(Ok(_)) if loop_now() >= last => return Poll::Ready(()),
+                    Poll::Ready(Ok(_)) => {
+                        self.client.tcp().set_deadline(last.min(loop_now() + LINGER_SILENCE));
+                    }
+                    Poll::Pending => {
+                        self.release();
+                        return self.client.tcp().fd().poll_expired(cx);
+                    }
                 }
             }
-            self.release();
-            self.client.tcp().fd().poll_expired(cx)
+            cx.waker().wake_by_ref();
+            Poll::Pending
         })
         .await;
     }

@@ -325,7 +325,9 @@ impl Exchange<'_> {
             bytes_left: upstream.input.len(),
             upgraded: false,
         };
-        if of_upstream.verdict().is_ok() {
+        // Endpoints that send a body with the answer to HEAD are common, and it may arrive later: the next
+        // request on this connection would take it for its response.
+        if of_upstream.verdict().is_ok() && !self.job.answer.head {
             upstream.input.release();
             upstream.keep();
         }

@@ -15,18 +15,18 @@ pub(super) const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// From the accepted connection to the end of the TLS handshake.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a closing connection still takes in what the client sends, so that the last response is not
-/// destroyed by a reset (RFC 9112 section 9.6).
-pub(super) const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
-/// And how much of it.
-pub(super) const LINGER_BYTES: usize = 1 << 20;
+/// How long a closing connection waits for more of what the client is still sending, so that the last response
+/// is not destroyed by a reset (RFC 9112 section 9.6).
+pub(super) const LINGER_SILENCE: Duration = Duration::from_secs(5);
+/// And how long in all: many clients look at the answer only when the whole of an upload is sent.
+pub(super) const LINGER_LONGEST: Duration = Duration::from_secs(30);
 /// How long an idle upstream connection is kept (ING-14).
 pub(super) const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often idle upstream connections are looked through.
 pub(super) const UPSTREAM_SWEEP: Duration = Duration::from_secs(10);
 /// Idle connections kept per endpoint: what a burst of as many concurrent requests leaves behind.
 pub(super) const IDLE_PER_ENDPOINT: usize = 1024;
-/// Idle connections kept in all.
+/// Idle connections kept in all; fewer if there are few descriptors.
 pub(super) const IDLE_TOTAL: usize = 4096;
 /// Endpoints tried for one request if connecting fails.
 pub(super) const CONNECT_ATTEMPTS: usize = 3;
@@ -43,6 +43,8 @@ pub(super) const ROUNDS_PER_TURN: u32 = 16;
 pub(super) const ANSWERS_PER_TURN: u32 = 32;
 /// Connections accepted before other tasks get their turn.
 pub(super) const ACCEPTS_PER_TURN: usize = 64;
+/// Connections looked at for an idle one whose place a new one can have, when there are as many as may be.
+pub(super) const DISMISSAL_LOOKS: usize = 64;
 /// How long accepting pauses when there are no descriptors left.
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Descriptors kept for everything that is no client connection: files, admin, maps, idle upstreams.

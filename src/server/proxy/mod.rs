@@ -29,7 +29,7 @@ use std::rc::Rc;
 use smol::Task;
 
 use self::limits::{
-    DRAIN_POLL, DRAIN_TIMEOUT, LONGEST_BIND_PAUSE, RESERVED_DESCRIPTORS, UPSTREAM_SWEEP,
+    DRAIN_POLL, DRAIN_TIMEOUT, IDLE_TOTAL, LONGEST_BIND_PAUSE, RESERVED_DESCRIPTORS, UPSTREAM_SWEEP,
 };
 use self::listen::{HostPorts, Steered};
 use self::shared::Shared;
@@ -84,8 +84,11 @@ impl Proxy {
         // A busy connection needs a second descriptor for its endpoint, but most are idle.
         let connections = limit.saturating_sub(RESERVED_DESCRIPTORS).max(limit / 2) / 4 * 3;
         let connections = usize::try_from(connections).unwrap_or(usize::MAX);
+        // So that busy clients, their endpoints and what is kept idle fit together.
+        let idle_upstreams = usize::try_from(limit / 8).unwrap_or(usize::MAX).min(IDLE_TOTAL);
         let tls = tls::server_config().expect("the kernel gives randomness once it has booted");
-        let shared = Rc::new(Shared::new(config.xff_trusted_hops, connections, tls));
+        let shared =
+            Rc::new(Shared::new(config.xff_trusted_hops, connections, idle_upstreams, tls));
         let sockets = if config.no_bpf {
             SocketsOf::Host(HostPorts::default())
         } else {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 
+use super::limits::DISMISSAL_LOOKS;
 use super::stats::count;
 use super::table::Snapshot;
 use super::upstream::Hosts;
@@ -21,18 +22,30 @@ pub(super) struct Shared {
     connections: RefCell<Vec<Option<Member>>>,
     free: RefCell<Vec<usize>>,
     open: Cell<usize>,
+    /// Where the next idle connection is looked for when there are too many.
+    hand: Cell<usize>,
 }
 
 struct Member {
     wake: WakeHandle,
-    idle: Rc<Cell<bool>>,
+    state: Rc<Cell<State>>,
+}
+
+/// What a connection is doing, as far as the others need to know.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Busy,
+    /// It waits for a request.
+    Idle,
+    /// It has waited, and its place is needed.
+    Unwanted,
 }
 
 /// A client connection's place among the others; leaves when dropped, also by a panic.
 pub(super) struct Admission {
     shared: Rc<Shared>,
     index: usize,
-    idle: Rc<Cell<bool>>,
+    state: Rc<Cell<State>>,
 }
 
 // === impl Shared ===
@@ -41,9 +54,10 @@ impl Shared {
     pub(super) fn new(
         xff_trusted_hops: u8,
         connection_limit: usize,
+        idle_upstream_limit: usize,
         tls: Arc<ServerConfig>,
     ) -> Self {
-        let hosts = Rc::new(Hosts::default());
+        let hosts = Rc::new(Hosts::new(idle_upstream_limit));
         Self {
             current: RefCell::new(Rc::new(Snapshot::empty(Rc::clone(&hosts)))),
             hosts,
@@ -54,6 +68,7 @@ impl Shared {
             connections: RefCell::default(),
             free: RefCell::default(),
             open: Cell::new(0),
+            hand: Cell::new(0),
         }
     }
 
@@ -94,13 +109,14 @@ impl Shared {
         self.open.get()
     }
 
-    /// A place for a new connection, unless there are too many.
+    /// A place for a new connection. If there are too many, one that waits for a request makes room: whoever
+    /// holds connections without using them must not keep others out.
     pub(super) fn admit(self: &Rc<Self>, wake: WakeHandle) -> Option<Admission> {
-        if self.open.get() >= self.connection_limit {
+        if self.open.get() >= self.connection_limit && !self.dismiss_idle() {
             return None;
         }
-        let idle = Rc::new(Cell::new(false));
-        let member = Some(Member { wake, idle: Rc::clone(&idle) });
+        let state = Rc::new(Cell::new(State::Busy));
+        let member = Some(Member { wake, state: Rc::clone(&state) });
         let mut connections = self.connections.borrow_mut();
         let index = match self.free.borrow_mut().pop() {
             Some(index) => {
@@ -114,13 +130,35 @@ impl Shared {
         };
         self.open.set(self.open.get() + 1);
         count(|c| c.connections_open.add());
-        Some(Admission { shared: Rc::clone(self), index, idle })
+        Some(Admission { shared: Rc::clone(self), index, state })
+    }
+
+    /// Has an idle connection closed. They take turns, so it is one that has been there for long.
+    fn dismiss_idle(&self) -> bool {
+        // One that gets a request at this moment stays, so there may be some too many for a while.
+        if self.open.get() >= self.connection_limit + DISMISSAL_LOOKS {
+            return false;
+        }
+        let connections = self.connections.borrow();
+        for _ in 0..DISMISSAL_LOOKS.min(connections.len()) {
+            let at = self.hand.get() % connections.len();
+            self.hand.set(at + 1);
+            if let Some(member) = &connections[at]
+                && member.state.get() == State::Idle
+            {
+                member.state.set(State::Unwanted);
+                member.wake.wake();
+                count(|c| c.connections_dismissed.add());
+                return true;
+            }
+        }
+        false
     }
 
     /// Lets idle connections see whether they are still wanted.
     fn wake_idle(&self) {
         for member in self.connections.borrow().iter().flatten() {
-            if member.idle.get() {
+            if member.state.get() == State::Idle {
                 member.wake.wake();
             }
         }
@@ -130,10 +168,22 @@ impl Shared {
 // === impl Admission ===
 
 impl Admission {
-    /// Whether the connection waits for a request.
+    /// The connection waits for a request from here on.
     #[inline]
-    pub(super) fn set_idle(&self, idle: bool) {
-        self.idle.set(idle);
+    pub(super) fn begin_idle(&self) {
+        self.state.set(State::Idle);
+    }
+
+    /// It does not any more.
+    #[inline]
+    pub(super) fn end_idle(&self) {
+        self.state.set(State::Busy);
+    }
+
+    /// Whether the connection's place is needed.
+    #[inline]
+    pub(super) fn is_unwanted(&self) -> bool {
+        self.state.get() == State::Unwanted
     }
 }
 

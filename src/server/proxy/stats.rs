@@ -40,6 +40,8 @@ counters! {
     connections_open,
     /// Client connections closed at once because there were too many.
     connections_refused,
+    /// Idle client connections closed to make room for new ones.
+    connections_dismissed,
     /// Client connections closed because nothing listens on their address and port any more.
     connections_unclaimed,
     /// Connection tasks that panicked.

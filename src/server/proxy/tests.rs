@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::balance::{Cluster, Plan};
 use super::connection::{self, Connection};
+use super::limits::{DISMISSAL_LOOKS, IDLE_TOTAL};
 use super::shared::Shared;
 use super::stats::stats;
 use super::table::Snapshot;
@@ -29,7 +30,7 @@ fn cluster(hosts: &Hosts, ports: &[u16]) -> Rc<Cluster> {
 
 #[test]
 fn weights_are_exact_and_smooth() {
-    let hosts = Hosts::default();
+    let hosts = Hosts::new(IDLE_TOTAL);
     let weights = [5, 1, 1, 0];
     let clusters = [1, 2, 3, 4].map(|port| cluster(&hosts, &[port]));
     let plan = Plan::new(weights.into_iter().zip(clusters));
@@ -41,7 +42,7 @@ fn weights_are_exact_and_smooth() {
 
 #[test]
 fn without_a_weight_or_an_endpoint_there_is_no_host() {
-    let hosts = Hosts::default();
+    let hosts = Hosts::new(IDLE_TOTAL);
     assert!(Plan::new([(0, cluster(&hosts, &[1]))].into_iter()).next().is_none());
     assert!(cluster(&hosts, &[]).next_host().is_none());
     let list = [endpoint(1, false, false), endpoint(2, false, true)];
@@ -62,7 +63,7 @@ fn turns_go_on_when_the_tables_are_replaced() {
         origins: Vec::new(),
     });
     let table = Rc::new(ListenerTable::default());
-    let mut snapshot = Snapshot::empty(Rc::default());
+    let mut snapshot = Snapshot::empty(Rc::new(Hosts::new(IDLE_TOTAL)));
     let mut seen = Vec::new();
     for ports in [&[1, 2, 3][..], &[1, 2, 3], &[1, 2, 3], &[1, 2, 3, 4]] {
         let (next, _) = Snapshot::new(&snapshot, Rc::clone(&table), endpoints(ports), false);
@@ -84,7 +85,7 @@ fn a_waiting_connection_is_small() {
 #[test]
 fn a_connection_that_panics_leaves_and_is_counted() {
     let tls = super::tls::server_config().unwrap();
-    let shared = Rc::new(Shared::new(0, 1, tls));
+    let shared = Rc::new(Shared::new(0, 1, IDLE_TOTAL, tls));
     let (near, _far) = std::os::unix::net::UnixStream::pair().unwrap();
     near.set_nonblocking(true).unwrap();
     let fd = AsyncFd::new(near.into()).unwrap();
@@ -106,4 +107,31 @@ fn a_connection_that_panics_leaves_and_is_counted() {
     }
     assert_eq!((shared.open(), stats().connections_panicked - before), (0, 1));
     assert!(shared.admit(fd.wake_handle()).is_some(), "its place is free");
+}
+
+#[test]
+fn connections_that_only_wait_do_not_keep_others_out() {
+    let tls = super::tls::server_config().unwrap();
+    let shared = Rc::new(Shared::new(0, 2, IDLE_TOTAL, tls));
+    let (near, _far) = std::os::unix::net::UnixStream::pair().unwrap();
+    near.set_nonblocking(true).unwrap();
+    let fd = AsyncFd::new(near.into()).unwrap();
+    let admit = || shared.admit(fd.wake_handle());
+    let (waiting, busy) = (admit().expect("room"), admit().expect("room"));
+    assert!(admit().is_none(), "both are in use");
+    waiting.begin_idle();
+    let newcomer = admit().expect("the waiting one makes room");
+    assert!(waiting.is_unwanted() && !busy.is_unwanted() && !newcomer.is_unwanted());
+    assert!(admit().is_none(), "once");
+    drop(waiting);
+    assert_eq!(shared.open(), 2);
+    // Requests that arrive at this very moment save their connections, but not without end.
+    let mut saved = Vec::new();
+    while saved.len() < 10 * DISMISSAL_LOOKS {
+        newcomer.begin_idle();
+        let Some(place) = admit() else { break };
+        newcomer.end_idle();
+        saved.push(place);
+    }
+    assert!((1..=DISMISSAL_LOOKS).contains(&saved.len()), "{}", saved.len());
 }

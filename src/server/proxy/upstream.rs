@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use super::limits::{IDLE_PER_ENDPOINT, IDLE_TOTAL, UPSTREAM_IDLE_TIMEOUT, UPSTREAM_KEEPALIVE};
+use super::limits::{IDLE_PER_ENDPOINT, UPSTREAM_IDLE_TIMEOUT, UPSTREAM_KEEPALIVE};
 use super::stats::count;
 use crate::io::buffer::Buffer;
 use crate::io::reactor;
@@ -18,7 +18,13 @@ pub(super) struct Host {
     idle: RefCell<Vec<Idle>>,
     /// No Service has this endpoint any more: connections are not kept.
     gone: Cell<bool>,
-    total_idle: Rc<Cell<usize>>,
+    all_idle: Rc<AllIdle>,
+}
+
+/// Idle connections of all hosts.
+struct AllIdle {
+    count: Cell<usize>,
+    limit: usize,
 }
 
 struct Idle {
@@ -27,10 +33,9 @@ struct Idle {
 }
 
 /// All addresses in use. A host lives on while the tables change, with its connections.
-#[derive(Default)]
 pub(super) struct Hosts {
     by_address: RefCell<HashMap<SocketAddr, Rc<Host>>>,
-    total_idle: Rc<Cell<usize>>,
+    all_idle: Rc<AllIdle>,
 }
 
 /// A connection to an endpoint that carries a request.
@@ -45,6 +50,12 @@ pub(super) struct Upstream {
 // === impl Hosts ===
 
 impl Hosts {
+    /// No hosts, which together will keep at most `idle_limit` connections.
+    pub(super) fn new(idle_limit: usize) -> Self {
+        let all_idle = Rc::new(AllIdle { count: Cell::new(0), limit: idle_limit });
+        Self { by_address: RefCell::default(), all_idle }
+    }
+
     pub(super) fn get(&self, address: SocketAddr) -> Rc<Host> {
         let mut hosts = self.by_address.borrow_mut();
         let host = hosts.entry(address).or_insert_with(|| {
@@ -52,7 +63,7 @@ impl Hosts {
                 address,
                 idle: RefCell::new(Vec::new()),
                 gone: Cell::new(false),
-                total_idle: Rc::clone(&self.total_idle),
+                all_idle: Rc::clone(&self.all_idle),
             })
         });
         Rc::clone(host)
@@ -87,6 +98,15 @@ impl Hosts {
     }
 }
 
+// === impl AllIdle ===
+
+impl AllIdle {
+    #[inline]
+    fn has_room(&self) -> bool {
+        self.count.get() < self.limit
+    }
+}
+
 // === impl Host ===
 
 impl Host {
@@ -117,7 +137,8 @@ impl Host {
     }
 
     fn uncount(&self, closed: usize) {
-        self.total_idle.set(self.total_idle.get() - closed);
+        let left = &self.all_idle.count;
+        left.set(left.get() - closed);
         count(|c| c.upstream_idle.subtract(closed as u64));
     }
 }
@@ -143,10 +164,10 @@ impl Upstream {
         let Stream::Tcp(stream) = self.stream else { return };
         let host = &self.host;
         let mut idle = host.idle.borrow_mut();
-        let room = idle.len() < IDLE_PER_ENDPOINT && host.total_idle.get() < IDLE_TOTAL;
+        let room = idle.len() < IDLE_PER_ENDPOINT && host.all_idle.has_room();
         if room && !host.gone.get() {
             idle.push(Idle { stream, since: reactor::loop_now() });
-            host.total_idle.set(host.total_idle.get() + 1);
+            host.all_idle.count.set(host.all_idle.count.get() + 1);
             count(|c| c.upstream_idle.add());
         }
     }
