@@ -42,13 +42,14 @@ fn a_node_that_is_asked_to_end_hands_over_and_leaves_nothing() {
     let holder = lab.holder(A).expect("one holder");
     let node = &lab.nodes[holder];
     assert!(!node.local_routes().is_empty() && node.bpf_root.join("links/steer").exists());
+    let shown = run(&format!("bpftool link show pinned {}", node.tc_link().display()));
+    let id = shown.split(':').next().expect("the link's number").to_owned();
     lab.end(holder);
     println!("after SIGTERM: page after {} ms", lab.time_to_page(A));
     let node = &lab.nodes[holder];
     assert_eq!(node.local_routes(), "");
     assert!(!node.bpf_root.exists(), "pins are left");
-    let attached = node.run("bpftool net show");
-    assert!(!attached.contains("l2_announce"), "{attached}");
+    assert!(!succeeds(&format!("bpftool link show id {id}")), "the tc program is still attached");
     let links = run("bpftool link show");
     let inode = std::os::unix::fs::MetadataExt::ino(
         &std::fs::metadata(format!("/run/netns/{}", node.ns.0)).unwrap(),

@@ -290,6 +290,9 @@ impl Drop for Leftovers {
                 let _ = std::fs::remove_dir_all(entry.path());
             }
         }
+        for entry in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            succeeds(&format!("umount -l {}", entry.path().join("bpf").display()));
+        }
         let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
@@ -358,6 +361,14 @@ impl Node {
             self.run(&format!("ip {family} route show table local proto 80 type local"))
         };
         show("-4") + &show("-6")
+    }
+
+    /// The pin of the tcx link on its interface.
+    pub(crate) fn tc_link(&self) -> PathBuf {
+        let pins = std::fs::read_dir(self.bpf_root.join("links")).unwrap();
+        let mut pins = pins.flatten().map(|entry| entry.path());
+        let is_tc = |pin: &PathBuf| pin.to_string_lossy().contains("l2_announce-");
+        pins.find(is_tc).expect("a tcx link is pinned")
     }
 
     /// The name of its port on the bridge.
