@@ -114,7 +114,7 @@ pub(crate) fn wire(kernel: &mut Kernel<Message>, config: Rc<Config>, sockets: Ad
         add(to::LAN, "lan", &[to::ANNOUNCE, to::IPAM], MAILBOX, Box::new(move || Box::new(Lan::new(lan.clone()))));
         add(to::ANNOUNCE, "announce", &[to::DATAPATH, to::BPF, to::LAN, to::STORE, to::ADMIN, to::SIGNAL], LAN_MAILBOX,
             Box::new(move || Box::new(announce::Announce::new(Rc::clone(&c4), offset))));
-        add(to::BPF, "hooks", &[to::DATAPATH, to::ADMIN, to::SIGNAL], MAILBOX,
+        add(to::BPF, "hooks", &[to::ANNOUNCE, to::DATAPATH, to::ADMIN, to::SIGNAL], MAILBOX,
             Box::new(move || Box::new(HookDriver::new(c5.bpf_root.clone()))));
     }
     add(to::DATAPATH, "datapath", &[to::PROXY, to::BPF, to::STORE, to::SIGNAL, to::ADMIN], MAILBOX,

@@ -292,6 +292,7 @@ fn inputs() -> Vec<(ServerId, Message)> {
         mac,
         up: true,
         loopback: false,
+        port: false,
         addresses: vec![Prefix { address, length: 24 }],
     };
     let (service, node) =

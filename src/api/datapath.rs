@@ -1,8 +1,9 @@
 //! What the kernel's hooks must do, and what they have acknowledged.
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use super::address::{Generation, Port};
+use super::address::{Generation, IfIndex, Port};
 use super::announce::Answers;
 
 /// The transport of a steered address.
@@ -43,6 +44,9 @@ pub struct Programmed {
     pub generation: Generation,
     /// What could not be applied, each a sentence naming address, interface and cause.
     pub failures: Vec<String>,
+    /// Interfaces on which this node can neither answer nor keep silent, and why: it must not hold an
+    /// address there.
+    pub unhooked: BTreeMap<IfIndex, String>,
 }
 
 /// The sockets that steered connections are handed to. Raw descriptors, valid as long as the proxy lives.

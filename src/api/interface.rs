@@ -26,6 +26,8 @@ pub struct Interface {
     pub up: bool,
     /// Loopback interfaces never announce.
     pub loopback: bool,
+    /// A port of a bridge or bond never announces: its frames reach the kernel through the bridge or bond.
+    pub port: bool,
     /// Addresses, sorted.
     pub addresses: Vec<Prefix>,
 }

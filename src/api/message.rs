@@ -46,7 +46,7 @@ pub enum Message {
     Announcements(Rc<Announcements>),
     /// datapath → bpf driver: what the hooks must do. Whole state.
     Program(Rc<Program>),
-    /// bpf driver → datapath, admin: what they do now. Whole state.
+    /// bpf driver → announce, datapath, admin: what they do now. Whole state.
     Programmed(Rc<Programmed>),
     /// bpf driver → admin. Whole state.
     DatapathReport(Rc<DatapathReport>),

@@ -2,7 +2,7 @@
 //!
 //! The order matters. A local route makes the kernel answer ARP for its address, so the tc program must
 //! know the address before the route is there, and until the route is gone.
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::bpf::{Announced, Bpf, BpfError, Role, Steered, TcHook, Transport};
 use super::netlink::{Netlink, NetlinkError};
 use crate::api::Message;
+use crate::api::address::IfIndex;
 use crate::api::datapath::{self, DatapathReport, Program, Programmed, Sockets};
 use crate::api::wiring;
 use crate::kernel::{Outbox, Server, ServerId, Time};
@@ -19,8 +20,9 @@ use crate::kernel::{Outbox, Server, ServerId, Time};
 /// What could not be applied is tried again after this; a missing capability or a full table may be
 /// mended meanwhile.
 const RETRY: Duration = Duration::from_secs(2);
-/// How often the counters are read for `pilus status`.
-const REPORT: Duration = Duration::from_secs(5);
+/// How often it is checked that everything is still in place, and the counters are read for `pilus
+/// status`. While something is missing two nodes may answer, or none.
+const CHECK: Duration = Duration::from_secs(2);
 
 /// Applies [`Message::Program`] and acknowledges with [`Message::Programmed`].
 pub struct HookDriver {
@@ -32,7 +34,9 @@ pub struct HookDriver {
     routes: Option<BTreeSet<IpAddr>>,
     programmed: Option<Rc<Programmed>>,
     retry_at: Option<Time>,
-    report_at: Time,
+    check_at: Time,
+    /// How often something had to be put back, and what it was the last time.
+    put_back: (u32, String),
 }
 
 // === impl HookDriver ===
@@ -49,32 +53,40 @@ impl HookDriver {
             routes: None,
             programmed: None,
             retry_at: None,
-            report_at: Time::ZERO,
+            check_at: Time::ZERO,
+            put_back: (0, String::new()),
         }
     }
 
     fn apply(&mut self, now: Time, out: &mut Outbox<Message>) {
         let Some(program) = self.wanted.clone() else { return };
         let mut failures = Vec::new();
+        let mut unhooked = BTreeMap::new();
         match self.loaded() {
             Ok(()) => {
-                self.apply_answers(&program, &mut failures);
+                let unguarded = self.apply_answers(&program, &mut unhooked, &mut failures);
                 self.apply_steers(&program, &mut failures);
-                self.apply_routes(&program, &mut failures);
+                self.apply_routes(&program, &unguarded, &mut failures);
                 self.drop_unused(&program, &mut failures);
             }
-            Err(error) => failures.push(error.to_string()),
+            Err(error) => {
+                failures.push(error.to_string());
+                unhooked.extend(
+                    program.answers.answers.iter().map(|it| (it.interface, error.to_string())),
+                );
+            }
         }
         self.retry_at = (!failures.is_empty()).then(|| now + RETRY);
-        let programmed = Rc::new(Programmed { generation: program.generation, failures });
+        let programmed = Rc::new(Programmed { generation: program.generation, failures, unhooked });
         if self.programmed.as_ref() != Some(&programmed) {
             for failure in &programmed.failures {
                 log::error!("data path: {failure}");
             }
         }
         self.programmed = Some(Rc::clone(&programmed));
-        out.send(wiring::ADMIN, Message::Programmed(Rc::clone(&programmed)));
-        out.send(wiring::DATAPATH, Message::Programmed(programmed));
+        for peer in [wiring::ANNOUNCE, wiring::DATAPATH, wiring::ADMIN] {
+            out.send(peer, Message::Programmed(Rc::clone(&programmed)));
+        }
         self.report(now, out);
     }
 
@@ -87,22 +99,40 @@ impl HookDriver {
         Ok(())
     }
 
-    /// Hooks the LAN interfaces and writes who answers. Addresses that are no longer wanted stay (silent)
-    /// until their routes are gone: see [`Self::drop_unused`].
-    fn apply_answers(&mut self, program: &Program, failures: &mut Vec<String>) {
-        let Some(bpf) = &mut self.bpf else { return };
-        let interfaces: BTreeSet<u32> =
-            program.answers.answers.iter().map(|answer| answer.interface.0).collect();
+    /// Writes who answers and hooks the LAN interfaces. Addresses that are no longer wanted stay (silent)
+    /// until their routes are gone: see [`Self::drop_unused`]. Returns the addresses for which the kernel
+    /// would answer by itself if they were routed here.
+    fn apply_answers(
+        &mut self,
+        program: &Program,
+        unhooked: &mut BTreeMap<IfIndex, String>,
+        failures: &mut Vec<String>,
+    ) -> BTreeSet<IpAddr> {
+        let mut unguarded = BTreeSet::new();
+        let Some(bpf) = &mut self.bpf else { return unguarded };
+        for announced in announced(program) {
+            if let Err(error) = bpf.set_address(announced) {
+                unguarded.insert(announced.ip);
+                failures.push(format!("{}: {error}", announced.ip));
+            }
+        }
         let hooked = bpf.lans().unwrap_or_default();
-        for index in interfaces {
+        for index in interfaces(program) {
             if !hooked.contains(&index) {
                 log::info!("hooking interface {index}");
             }
-            note(bpf.attach_lan(index), failures);
+            match bpf.attach_lan(index) {
+                Ok(()) => {}
+                // Whoever lists the interfaces will say so in a moment.
+                Err(error) if error.is_gone() => {}
+                Err(error) => {
+                    unhooked.insert(IfIndex(index), error.to_string());
+                    failures.push(error.to_string());
+                }
+            }
         }
-        for announced in announced(program) {
-            note(bpf.set_address(announced), failures);
-        }
+        let on = |it: &Announced| unhooked.contains_key(&IfIndex(it.ifindex));
+        unguarded.extend(announced(program).filter(on).map(|it| it.ip));
         let wanted: BTreeSet<(u32, IpAddr)> =
             announced(program).map(|announced| (announced.ifindex, announced.ip)).collect();
         match bpf.addresses() {
@@ -116,6 +146,7 @@ impl HookDriver {
             }
             Err(error) => failures.push(error.to_string()),
         }
+        unguarded
     }
 
     fn apply_steers(&mut self, program: &Program, failures: &mut Vec<String>) {
@@ -136,8 +167,13 @@ impl HookDriver {
         note(bpf.sync_steering(&steered).map(|_| ()), failures);
     }
 
-    fn apply_routes(&mut self, program: &Program, failures: &mut Vec<String>) {
-        if let Err(error) = self.try_routes(program, failures) {
+    fn apply_routes(
+        &mut self,
+        program: &Program,
+        unguarded: &BTreeSet<IpAddr>,
+        failures: &mut Vec<String>,
+    ) {
+        if let Err(error) = self.try_routes(program, unguarded, failures) {
             failures.push(error.to_string());
         }
     }
@@ -145,6 +181,7 @@ impl HookDriver {
     fn try_routes(
         &mut self,
         program: &Program,
+        unguarded: &BTreeSet<IpAddr>,
         failures: &mut Vec<String>,
     ) -> Result<(), NetlinkError> {
         let netlink = match &mut self.netlink {
@@ -158,7 +195,8 @@ impl HookDriver {
                 .routes
                 .insert(netlink.local_routes()?.into_iter().map(|route| route.ip).collect()),
         };
-        let wanted: BTreeSet<IpAddr> = program.steers.iter().map(|steer| steer.address).collect();
+        let steered = program.steers.iter().map(|steer| steer.address);
+        let wanted: BTreeSet<IpAddr> = steered.filter(|ip| !unguarded.contains(ip)).collect();
         for ip in wanted.difference(&present.clone()) {
             match netlink.add_local_route(*ip) {
                 Ok(_) => _ = present.insert(*ip),
@@ -192,13 +230,53 @@ impl HookDriver {
         }
     }
 
+    /// Puts back what somebody else has taken away: a program, a map entry, a local route. Without them
+    /// this node does not answer for what it holds, or its kernel does for what it does not hold.
+    fn check(&mut self, now: Time, out: &mut Outbox<Message>) {
+        let Some(program) = self.wanted.clone() else { return };
+        match self.lost(&program) {
+            Ok(lost) if lost.is_empty() => {}
+            Ok(lost) => {
+                let what = lost.join(", ");
+                log::warn!("somebody has taken away or changed {what}: it is put back");
+                self.put_back = (self.put_back.0.saturating_add(1), what);
+                // As after a start: what is left is taken over.
+                self.bpf = None;
+                self.routes = None;
+                self.apply(now, out);
+            }
+            Err(error) => log::error!("the hooks cannot be checked: {error}"),
+        }
+    }
+
+    fn lost(&mut self, program: &Program) -> Result<Vec<String>, Box<dyn std::error::Error>> {
+        let Some(bpf) = &self.bpf else { return Ok(Vec::new()) };
+        let mut netlink = Netlink::open()?;
+        let present: BTreeSet<u32> = netlink.links()?.iter().map(|link| link.ifindex).collect();
+        // An interface that is gone, and with it the program, is no business of ours.
+        let lans = interfaces(program).intersection(&present).copied().collect();
+        let mut lost = bpf.lost(&lans)?;
+        if let Some(routes) = &self.routes {
+            let present: BTreeSet<IpAddr> =
+                netlink.local_routes()?.into_iter().map(|route| route.ip).collect();
+            lost.extend(routes.difference(&present).map(|ip| format!("the local route of {ip}")));
+        }
+        Ok(lost)
+    }
+
     fn report(&mut self, now: Time, out: &mut Outbox<Message>) {
-        self.report_at = now + REPORT;
-        let mut lines = Vec::new();
-        if let Some(bpf) = &self.bpf {
-            if let Ok(hooked) = bpf.lans() {
-                let indexes: Vec<String> = hooked.iter().map(u32::to_string).collect();
-                lines.push(("tc interfaces".into(), indexes.join(" ")));
+        self.check_at = now + CHECK;
+        let mut lines: Vec<(Rc<str>, String)> = Vec::new();
+        if let (Some(bpf), Some(program)) = (&self.bpf, &self.wanted) {
+            let links = Netlink::open().and_then(|mut netlink| netlink.links()).unwrap_or_default();
+            for index in bpf.lans().unwrap_or_default() {
+                let link = links.iter().find(|link| link.ifindex == index);
+                let name = link.map_or_else(|| format!("interface {index}"), |it| it.name.clone());
+                lines.push((format!("tc {name}").into(), duties(program, index)));
+            }
+            if self.put_back.0 > 0 {
+                let (times, what) = &self.put_back;
+                lines.push(("put back".into(), format!("{times} times, last: {what}")));
             }
             if let Ok(counters) = bpf.counters() {
                 lines.extend(
@@ -225,6 +303,17 @@ impl HookDriver {
         self.wanted = None;
         self.retry_at = None;
     }
+}
+
+fn interfaces(program: &Program) -> BTreeSet<u32> {
+    program.answers.answers.iter().map(|answer| answer.interface.0).collect()
+}
+
+/// What the program on an interface is there for.
+fn duties(program: &Program, index: u32) -> String {
+    let all = program.answers.answers.iter().filter(|answer| answer.interface.0 == index);
+    let (held, silent): (Vec<_>, Vec<_>) = all.partition(|answer| answer.held);
+    format!("answers for {} addresses, keeps silent about {}", held.len(), silent.len())
 }
 
 fn announced(program: &Program) -> impl Iterator<Item = Announced> {
@@ -269,20 +358,24 @@ impl Server<Message> for HookDriver {
     }
 
     fn timeout(&self) -> Option<Time> {
-        let report = self.bpf.is_some().then_some(self.report_at);
-        [self.retry_at, report].into_iter().flatten().min()
+        let check = self.bpf.is_some().then_some(self.check_at);
+        [self.retry_at, check].into_iter().flatten().min()
     }
 
     fn tick(&mut self, now: Time, out: &mut Outbox<Message>) {
         if self.retry_at.is_some_and(|at| at <= now) {
             self.apply(now, out);
         } else {
+            // What could not be put in place is missing, of course.
+            if self.retry_at.is_none() {
+                self.check(now, out);
+            }
             self.report(now, out);
         }
     }
 
     fn peer_restarted(&mut self, now: Time, peer: ServerId, out: &mut Outbox<Message>) {
-        if peer == wiring::DATAPATH
+        if matches!(peer, wiring::ANNOUNCE | wiring::DATAPATH)
             && let Some(programmed) = &self.programmed
         {
             out.send(peer, Message::Programmed(Rc::clone(programmed)));

@@ -114,12 +114,18 @@ fn list() -> Result<Interfaces, NetlinkError> {
     let mut netlink = Netlink::open()?;
     let links = netlink.links()?;
     let addresses = netlink.addresses()?;
-    let mut list: Vec<Interface> = links.iter().map(|link| interface(link, &addresses)).collect();
+    let mut list: Vec<Interface> =
+        links.iter().map(|link| interface(link, &links, &addresses)).collect();
     list.sort_by_key(|interface| interface.index);
     Ok(Interfaces { list })
 }
 
-fn interface(link: &Link, addresses: &[Address]) -> Interface {
+/// Kinds of interfaces that take all frames of their ports.
+const WITH_PORTS: [&str; 3] = ["bridge", "bond", "team"];
+
+fn interface(link: &Link, links: &[Link], addresses: &[Address]) -> Interface {
+    let master = links.iter().find(|other| link.master == Some(other.ifindex));
+    let takes_all = |it: &Link| it.kind.as_deref().is_some_and(|kind| WITH_PORTS.contains(&kind));
     let mut prefixes: Vec<Prefix> = addresses
         .iter()
         .filter(|address| address.ifindex == link.ifindex && !address.tentative())
@@ -132,6 +138,7 @@ fn interface(link: &Link, addresses: &[Address]) -> Interface {
         mac: link.mac.map_or(MacAddr::ZERO, MacAddr),
         up: link.usable(),
         loopback: link.loopback,
+        port: master.is_some_and(takes_all),
         addresses: prefixes,
     }
 }

@@ -438,8 +438,11 @@ fn messages() -> Vec<Message> {
         by_address: HashMap::from([((ip("192.168.10.211"), Port::HTTP), Rc::clone(&listener))]),
         all: vec![listener],
     };
-    let programmed =
-        Programmed { generation: Generation(7), failures: vec!["eth9: no such device".to_owned()] };
+    let programmed = Programmed {
+        generation: Generation(7),
+        failures: vec!["eth9: no such device".to_owned()],
+        unhooked: BTreeMap::new(),
+    };
     let report = DatapathReport { lines: vec![("tc eth1".into(), "attached".to_owned())] };
     vec![
         Message::View(Rc::new(view())),

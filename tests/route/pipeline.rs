@@ -81,7 +81,11 @@ impl Stub {
     }
 
     fn acknowledge(program: &Program, out: &mut Outbox<Message>) {
-        let programmed = Programmed { generation: program.generation, failures: Vec::new() };
+        let programmed = Programmed {
+            generation: program.generation,
+            failures: Vec::new(),
+            unhooked: BTreeMap::new(),
+        };
         out.send(wiring::DATAPATH, Message::Programmed(Rc::new(programmed)));
     }
 }

@@ -164,6 +164,7 @@ impl Node {
             mac: self.mac,
             up: self.link,
             loopback: false,
+            port: false,
             addresses: vec![
                 Prefix { address: node_ip(self.number).into(), length: 16 },
                 Prefix { address: node_ip6(self.number).into(), length: 64 },

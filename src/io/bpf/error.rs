@@ -59,6 +59,16 @@ pub enum BpfError {
 }
 
 impl BpfError {
+    /// Whether the interface that was to be hooked is not there any more.
+    pub fn is_gone(&self) -> bool {
+        let source = match self {
+            Self::System { source, .. } => source,
+            Self::Netlink(error) => &error.source,
+            _ => return false,
+        };
+        source.raw_os_error() == Some(libc::ENODEV)
+    }
+
     /// Sorts a failed system call into the case an operator can act on.
     pub(super) fn system(operation: impl Into<String>, source: io::Error) -> Self {
         let operation = operation.into();

@@ -87,6 +87,24 @@ impl Hooks {
         detach(&self.path(TCX, ifindex))
     }
 
+    /// Whether our program is on the interface, as [`Self::attach_lan`] leaves it.
+    pub(super) fn is_on_lan(&self, ifindex: u32) -> Result<bool, BpfError> {
+        if let Ok(link) = sys::obj_get(&self.path(TCX, ifindex)) {
+            let doing = "looking at the tc link";
+            let target = sys::link_target(link.as_fd()).map_err(|e| BpfError::system(doing, e))?;
+            return Ok(target == ifindex);
+        }
+        Ok(self.path(CLSACT, ifindex).exists()
+            && tc::has_filter(&mut Netlink::open()?, ifindex, FILTER)?)
+    }
+
+    /// Whether the pinned link steers in some network namespace that exists.
+    pub(super) fn is_steering(&self) -> bool {
+        sys::obj_get(&self.dir.join(STEER))
+            .and_then(|link| sys::link_target(link.as_fd()))
+            .is_ok_and(|target| target != 0)
+    }
+
     /// Takes our program off an interface; an interface that is gone is no error.
     pub(super) fn detach_lan(&self, ifindex: u32) -> Result<(), BpfError> {
         detach(&self.path(TCX, ifindex))?;

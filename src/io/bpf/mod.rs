@@ -228,6 +228,37 @@ impl Bpf {
         self.hooks.attach_steer(&self.steer, &netns)
     }
 
+    /// What somebody else has taken away or changed of what this process has put into the kernel, each a
+    /// phrase. Load anew, attach and sync to put it back.
+    pub fn lost(&self, lans: &BTreeSet<u32>) -> Result<Vec<String>, BpfError> {
+        let mut lost = Vec::new();
+        for ifindex in lans {
+            if !self.hooks.is_on_lan(*ifindex)? {
+                lost.push(format!("the tc program of interface {ifindex}"));
+            }
+        }
+        if !self.hooks.is_steering() {
+            lost.push("the socket lookup of the network namespace".to_owned());
+        }
+        let mut present = BTreeMap::new();
+        for entry in self.maps.addresses.iter() {
+            let (key, value) = entry.map_err(|e| map_failed("reading", "addresses", e))?;
+            present.insert(key, (role_of(value.role), value.mac));
+        }
+        if present != self.announced {
+            lost.push("entries of BPF map addresses".to_owned());
+        }
+        let mut steered = BTreeMap::new();
+        for entry in self.maps.steering.iter() {
+            let (key, slot) = entry.map_err(|e| map_failed("reading", "steering", e))?;
+            steered.insert(key, slot);
+        }
+        if steered != self.steered {
+            lost.push("entries of BPF map steering".to_owned());
+        }
+        Ok(lost)
+    }
+
     // --- addresses ---
 
     /// Adds or changes one announced address, keeping its reply count. No-op when equal.

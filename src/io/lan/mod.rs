@@ -3,8 +3,8 @@
 //!
 //! Everything is received with one packet socket per interface, behind a filter that lets through only
 //! ARP, neighbor messages and VRRP: it sees frames before the hooks take them, and the sender's MAC. VRRP
-//! is sent by raw sockets, agents' messages by UDP. An interface that fails is closed and reported; it is
-//! opened again when the next `Listen` names it.
+//! is sent by raw sockets, agents' messages by UDP. An interface that fails is closed and reported, and
+//! opened again when that is possible: a node that does not hear the others would take their addresses.
 mod socket;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +12,7 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
+use std::time::Duration;
 
 use smol::Task;
 
@@ -28,13 +29,19 @@ const READS_PER_TURN: usize = 32;
 const LONGEST_FRAME: usize = 1514;
 /// The largest message between agents; fits into one frame on every link.
 pub const MAX_PEER_BYTES: usize = 1200;
+/// How often a port that failed, or could not be opened, is opened again.
+const CHECK: Duration = Duration::from_secs(1);
 /// Messages to other agents per second; more are dropped, which their senders must stand anyway.
 const PEER_MESSAGES_PER_SECOND: u32 = 100;
 
 /// The driver. A server by itself: its tasks read, it writes.
 pub struct Lan {
     mailer: Mailer<Message>,
+    wanted: Rc<[(IfIndex, Vec<IpAddr>)]>,
     ports: BTreeMap<IfIndex, Port>,
+    /// What could not be opened; said once.
+    failed: BTreeSet<IfIndex>,
+    check_at: Time,
     /// The second in which messages are being counted, and how many were sent in it.
     peer_budget: (u64, u32),
 }
@@ -48,30 +55,43 @@ struct Port {
     peers4: Option<Rc<AsyncFd>>,
     peers6: Option<Rc<AsyncFd>>,
     groups: BTreeSet<Ipv6Addr>,
-    _tasks: Vec<Task<()>>,
+    tasks: Vec<Task<()>>,
 }
 
 // === impl Lan ===
 
 impl Lan {
     /// A driver whose tasks send as [`wiring::LAN`] through `mailer`.
-    pub const fn new(mailer: Mailer<Message>) -> Self {
-        Self { mailer, ports: BTreeMap::new(), peer_budget: (0, 0) }
+    pub fn new(mailer: Mailer<Message>) -> Self {
+        Self {
+            mailer,
+            wanted: Rc::new([]),
+            ports: BTreeMap::new(),
+            failed: BTreeSet::new(),
+            check_at: Time::ZERO,
+            peer_budget: (0, 0),
+        }
     }
 
-    fn listen(&mut self, wanted: &[(IfIndex, Vec<IpAddr>)]) {
+    /// Opens what is wanted and not open, and closes the rest.
+    fn listen(&mut self) {
+        let wanted = Rc::clone(&self.wanted);
         self.ports.retain(|index, _| wanted.iter().any(|(it, _)| it == index));
-        for (index, addresses) in wanted {
+        self.failed.retain(|index| wanted.iter().any(|(it, _)| it == index));
+        for (index, addresses) in &*wanted {
             if !self.ports.contains_key(index) {
                 match Port::open(*index, &self.mailer) {
                     Ok(port) => {
+                        self.failed.remove(index);
                         self.ports.insert(*index, port);
                     }
                     Err(error) => {
-                        log::error!(
-                            "interface {} cannot be used for announcements: {error}",
-                            index.0
-                        );
+                        if self.failed.insert(*index) {
+                            log::error!(
+                                "interface {} cannot be used for announcements: {error}",
+                                index.0
+                            );
+                        }
                         continue;
                     }
                 }
@@ -141,7 +161,11 @@ impl Lan {
 impl Server<Message> for Lan {
     fn handle(&mut self, now: Time, _from: ServerId, message: Message, _out: &mut Outbox<Message>) {
         match message {
-            Message::Listen(wanted) => self.listen(&wanted),
+            Message::Listen(wanted) => {
+                self.wanted = wanted;
+                self.check_at = now + CHECK;
+                self.listen();
+            }
             Message::SendFrame(index, frame) => {
                 let Some(port) = self.ports.get(&index) else { return };
                 let result = socket::send_frame(port.packet.as_fd(), index, &frame);
@@ -151,6 +175,22 @@ impl Server<Message> for Lan {
             Message::SendPeers(payload) => self.send_peers(now, &payload),
             _ => {}
         }
+    }
+
+    fn timeout(&self) -> Option<Time> {
+        (!self.wanted.is_empty()).then_some(self.check_at)
+    }
+
+    fn tick(&mut self, now: Time, _out: &mut Outbox<Message>) {
+        self.check_at = now + CHECK;
+        self.ports.retain(|index, port| {
+            let works = port.works(*index);
+            if !works {
+                log::warn!("{}: nothing is received any more, it is opened again", port.name);
+            }
+            works
+        });
+        self.listen();
     }
 }
 
@@ -179,7 +219,13 @@ impl Port {
         let peers4 = peers("messages over IPv4", socket::peers(index, &name, false));
         let peers6 = peers("messages over IPv6", socket::peers(index, &name, true));
         let groups = BTreeSet::new();
-        Ok(Self { name, packet, vrrp4, vrrp6, peers4, peers6, groups, _tasks: tasks })
+        Ok(Self { name, packet, vrrp4, vrrp6, peers4, peers6, groups, tasks })
+    }
+
+    /// Whether it is still heard. The kernel unbinds the socket of an interface that is gone, also when
+    /// another one has got its number.
+    fn works(&self, index: IfIndex) -> bool {
+        socket::is_bound(self.packet.as_fd(), index) && !self.tasks.iter().any(Task::is_finished)
     }
 
     /// Joins the solicited-node groups of the announced addresses, so that switches and the network card

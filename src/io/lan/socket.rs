@@ -78,6 +78,17 @@ pub(super) fn packet(index: IfIndex) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// Whether a packet socket is still bound to the interface.
+pub(super) fn is_bound(fd: BorrowedFd<'_>, index: IfIndex) -> bool {
+    // SAFETY: all zero is a valid sockaddr_ll.
+    let mut address: libc::sockaddr_ll = unsafe { zeroed() };
+    let mut length = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    // SAFETY: `address` has room for `length` bytes, both are alive during the call.
+    let result =
+        unsafe { libc::getsockname(fd.as_raw_fd(), (&raw mut address).cast(), &raw mut length) };
+    result == 0 && address.sll_ifindex == index.0 as i32
+}
+
 fn link_address(index: IfIndex) -> libc::sockaddr_ll {
     // SAFETY: all zero is a valid sockaddr_ll.
     let mut address: libc::sockaddr_ll = unsafe { zeroed() };

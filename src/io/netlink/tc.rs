@@ -104,6 +104,15 @@ pub(crate) fn set_filter(
     Err(fail()(last))
 }
 
+/// Whether our filter is on the ingress.
+pub(crate) fn has_filter(
+    netlink: &mut Netlink,
+    ifindex: u32,
+    name: &str,
+) -> Result<bool, NetlinkError> {
+    Ok(filters(netlink, ifindex, INGRESS)?.iter().any(|filter| is_named(filter, name)))
+}
+
 /// Removes our filter; one that is not there is no error.
 pub(crate) fn remove_filter(
     netlink: &mut Netlink,

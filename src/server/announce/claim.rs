@@ -133,6 +133,11 @@ impl Claim {
         matches!(self.state, State::Holder | State::Conflict { .. })
     }
 
+    /// Whether it waits for another node's silence.
+    pub(super) const fn is_waiting(&self) -> bool {
+        self.eligible && self.rival.is_some() && matches!(self.state, State::Backup { .. })
+    }
+
     /// Whether it waits for answers to probes before its first use.
     pub(super) const fn is_probing(&self) -> bool {
         self.eligible

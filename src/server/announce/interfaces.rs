@@ -31,6 +31,8 @@ pub(super) struct LanInterface {
     pub(super) permitted: bool,
     /// Taken where a policy names no interfaces.
     pub(super) by_default: bool,
+    /// Its name says that it leads to containers or tunnels.
+    pub(super) container: bool,
     addresses: Vec<Prefix>,
 }
 
@@ -38,7 +40,7 @@ pub(super) struct LanInterface {
 
 impl Lan {
     pub(super) fn new(config: &Config, interfaces: &Interfaces) -> Self {
-        let usable = |it: &&Interface| !it.loopback && it.mac != MacAddr::ZERO;
+        let usable = |it: &&Interface| !it.loopback && !it.port && it.mac != MacAddr::ZERO;
         let list = interfaces.list.iter().filter(usable).map(|it| LanInterface::new(config, it));
         Self { list: list.collect() }
     }
@@ -69,6 +71,7 @@ impl LanInterface {
             up: interface.up,
             permitted,
             by_default: named || (permitted && global && !container),
+            container,
             addresses: interface.addresses.clone(),
         }
     }

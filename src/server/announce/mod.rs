@@ -1,7 +1,7 @@
 //! Who answers for which address on the LAN: election and announcement.
 //!
 //! **In:** objects (policies, services, nodes), the assigned addresses, endpoints (for
-//! externalTrafficPolicy Local), this node's interfaces, frames and VRRP from the LAN, shutdown.
+//! externalTrafficPolicy Local), this node's interfaces and which of them the hooks work on, frames and VRRP from the LAN, shutdown.
 //! **Out:** what the hooks answer (`Answers`) and until when (`Alive`), frames and VRRP, who holds what
 //! for people (`Announcements`, Leases, conditions, problems), `Released` after a shutdown.
 //!
@@ -95,6 +95,8 @@ struct Inputs {
     assignments: Option<Rc<Assignments>>,
     endpoints: Option<Rc<Endpoints>>,
     interfaces: Option<Rc<Interfaces>>,
+    /// Interfaces without working hooks, and why.
+    unhooked: BTreeMap<IfIndex, String>,
 }
 
 #[derive(Default)]
@@ -126,8 +128,8 @@ pub struct Announce {
     /// The last promise; None while nothing is held.
     alive_until: Option<Time>,
     next_claim: Time,
-    /// Whether anything is advertised.
-    holds: bool,
+    /// Whether anything is advertised or waited for.
+    beats: bool,
     /// What is published may have changed.
     dirty: bool,
     sent: Sent,
@@ -161,7 +163,7 @@ impl Announce {
             next_alive: Time::ZERO,
             alive_until: None,
             next_claim: Time::MAX,
-            holds: false,
+            beats: false,
             dirty: false,
             sent: Sent::default(),
             leases: BTreeMap::new(),
@@ -205,17 +207,24 @@ impl Announce {
             return;
         };
         let (assignments, endpoints) = (Assignments::default(), Endpoints::default());
-        self.lan = Lan::new(&self.config, interfaces);
+        let old = std::mem::replace(&mut self.lan, Lan::new(&self.config, interfaces));
         self.plan = plan::plan(&Given {
             config: &self.config,
             objects,
             assignments: self.inputs.assignments.as_deref().unwrap_or(&assignments),
             endpoints: self.inputs.endpoints.as_deref().unwrap_or(&endpoints),
             lan: &self.lan,
+            unhooked: &self.inputs.unhooked,
         });
         self.dirty = true;
         self.listen(out);
         self.reconcile_claims(now);
+        // Hosts remember the hardware address that an interface had before.
+        for ((index, _), claim) in &mut self.claims {
+            if old.get(*index).map(|it| it.mac) != self.lan.get(*index).map(|it| it.mac) {
+                claim.told = None;
+            }
+        }
         self.after(now, out);
     }
 
@@ -283,7 +292,9 @@ impl Announce {
             self.keep_alive(now, out);
         }
         self.next_claim = self.claims.values().map(Claim::deadline).min().unwrap_or(Time::MAX);
-        self.holds = self.claims.values().any(Claim::advertises);
+        // Also a node that only waits wakes regularly: it must notice that it stood still before it takes
+        // over from a holder whose advertisements it has not read.
+        self.beats = self.claims.values().any(|it| it.advertises() || it.is_waiting());
     }
 
     fn keep_alive(&mut self, now: Time, out: &mut Outbox<Message>) {
@@ -423,6 +434,10 @@ impl Server<Message> for Announce {
                 self.inputs.interfaces = Some(interfaces);
                 self.input_changed(now, out);
             }
+            Message::Programmed(programmed) if programmed.unhooked != self.inputs.unhooked => {
+                self.inputs.unhooked = programmed.unhooked.clone();
+                self.input_changed(now, out);
+            }
             Message::Vrrp(index, mac, source, ttl, payload) => {
                 self.on_vrrp(now, (index, mac, source), ttl, &payload, out);
             }
@@ -438,7 +453,7 @@ impl Server<Message> for Announce {
             Phase::Gathering(until) => until,
             Phase::Running => {
                 let regular =
-                    self.holds.then(|| self.next_advertisement.min(self.next_alive_time()));
+                    self.beats.then(|| self.next_advertisement.min(self.next_alive_time()));
                 let claims = (self.next_claim != Time::MAX).then_some(self.next_claim);
                 [regular, claims].into_iter().flatten().min()
             }

@@ -30,6 +30,8 @@ pub(super) struct Given<'a> {
     pub(super) assignments: &'a Assignments,
     pub(super) endpoints: &'a Endpoints,
     pub(super) lan: &'a Lan,
+    /// Interfaces without working hooks, and why.
+    pub(super) unhooked: &'a BTreeMap<IfIndex, String>,
 }
 
 /// One address on one interface.
@@ -194,7 +196,28 @@ impl<'a> Planner<'a> {
             policies.push(Policy { object, regexes, nodes });
         }
         self.check_interfaces(&policies);
+        self.check_named_interfaces();
         policies
+    }
+
+    /// `--interface` with a name that this node does not have.
+    fn check_named_interfaces(&mut self) {
+        let Given { config, lan, .. } = self.given;
+        let is_there = |name: &Rc<str>| lan.list.iter().any(|interface| interface.name == *name);
+        for name in config.interfaces.iter().filter(|name| !is_there(name)) {
+            let names: Vec<&str> = lan.list.iter().map(|it| &*it.name).collect();
+            self.plan.problems.push(Problem {
+                position: None,
+                object: None,
+                field: String::new(),
+                message: format!(
+                    "--interface {name}: node {} has no such interface on which it could announce; it has: {}",
+                    config.node,
+                    names.join(", ")
+                ),
+                severity: Severity::Error,
+            });
+        }
     }
 
     /// Cilium says nothing about an expression that matches no interface (L2-04); that is the most
@@ -433,9 +456,11 @@ impl<'a> Planner<'a> {
                     }
             });
             let on_link = interface.contains(address);
-            if policy.is_none() && !on_link {
+            if policy.is_none() && !on_link && interface.container {
                 continue;
             }
+            // The kernel answers for a routed address on every interface, whatever is configured there.
+            let quiet = policy.is_none() && !on_link;
             let obstacle = if config.no_bpf {
                 Some("this agent runs with --no-bpf".to_owned())
             } else if wanted.policies.is_empty() {
@@ -449,7 +474,8 @@ impl<'a> Planner<'a> {
             } else if interface.source(address).is_none() {
                 Some(interface.lacks_source(address))
             } else {
-                None
+                let failure = self.given.unhooked.get(&interface.index);
+                failure.map(|failure| format!("{} cannot be hooked: {failure}", interface.name))
             };
             placed |= obstacle.is_none();
             let eligible = obstacle.is_none();
@@ -460,7 +486,7 @@ impl<'a> Planner<'a> {
                 why,
                 vrid,
                 priority: self.priority(group),
-                services: wanted.services.clone(),
+                services: if quiet { Vec::new() } else { wanted.services.clone() },
                 policy: policy.map_or_else(|| "".into(), |it| Rc::clone(&it.object.meta.name.name)),
             };
             self.plan.pairs.insert((interface.index, address), pair);

@@ -1,11 +1,22 @@
 //! Tests of one claim by itself; the cluster is tested in `tests/sim`.
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::claim::{Claim, Heard, Rival, State};
-use super::timing;
-use crate::api::address::MacAddr;
-use crate::kernel::Time;
+use super::{Announce, timing};
+use crate::api::address::{Assignments, Generation, IfIndex, MacAddr};
+use crate::api::config::Config;
+use crate::api::datapath::Programmed;
+use crate::api::endpoint::Endpoints;
+use crate::api::interface::{Interface, Interfaces, Prefix};
+use crate::api::meta::{Meta, NamespacedName};
+use crate::api::object::{L2Policy, Service, ServiceType};
+use crate::api::objects::Objects;
+use crate::api::{Message, wiring};
+use crate::kernel::{Outbox, Server, ServerId, Time};
+use crate::proto::vrrp::Advertisement;
 
 const INTERVAL: Duration = Duration::from_millis(100);
 const STRANGER: MacAddr = MacAddr([2, 0xee, 0, 0, 0, 1]);
@@ -121,4 +132,106 @@ fn a_strangers_claim_is_answered_once_and_believed_the_second_time() {
     assert!(!claim.answers());
     assert!(claim.known(STRANGER), "it was a node after all");
     assert!(claim.answers());
+}
+
+/// A node with one interface and one address to announce.
+fn standby_inputs() -> Vec<Message> {
+    let interface = Interface {
+        index: IfIndex(2),
+        name: "eth1".into(),
+        mac: MacAddr([2, 0, 0, 0, 0, 1]),
+        up: true,
+        loopback: false,
+        port: false,
+        addresses: vec![Prefix { address: ip(5), length: 24 }],
+    };
+    let name = NamespacedName::new("default", "web");
+    let meta = Meta { name: name.clone(), ..Meta::default() };
+    let service = Service { meta, kind: ServiceType::LoadBalancer, ..Service::default() };
+    let policy = L2Policy { load_balancer_ips: true, ..L2Policy::default() };
+    let objects = Objects {
+        services: Rc::new(BTreeMap::from([(name.clone(), Rc::new(service))])),
+        l2_policies: Rc::new(BTreeMap::from([(NamespacedName::new("", "all"), Rc::new(policy))])),
+        ..Objects::default()
+    };
+    let by_service = BTreeMap::from([(name, vec![ip(80)])]);
+    let assignments = Assignments { by_service, ..Assignments::default() };
+    vec![
+        Message::Objects(Rc::new(objects)),
+        Message::Interfaces(Rc::new(Interfaces { list: vec![interface] })),
+        Message::Endpoints(Rc::new(Endpoints::default())),
+        Message::Assignments(Rc::new(assignments)),
+    ]
+}
+
+fn running(out: &mut Outbox<Message>) -> Announce {
+    let config = Rc::new(Config { node: "node-a".into(), ..Config::default() });
+    let mut server = Announce::new(config, 0);
+    server.start(at(0), out);
+    for message in standby_inputs() {
+        server.handle(at(0), wiring::STORE, message, out);
+    }
+    server
+}
+
+fn advertisement(priority: u8) -> Message {
+    let addresses = vec![ip(80)];
+    let advertisement = Advertisement { vrid: 1, priority, interval: INTERVAL, addresses };
+    let payload = advertisement.payload(ip(4)).into();
+    Message::Vrrp(IfIndex(2), MacAddr([2, 0, 0, 0, 0, 2]), ip(4), 255, payload)
+}
+
+fn answers(out: &mut Outbox<Message>) -> bool {
+    let held = |(_, message): &(ServerId, Message)| match message {
+        Message::Answers(answers) => answers.answers.iter().any(|answer| answer.held),
+        _ => false,
+    };
+    out.take().iter().any(held)
+}
+
+#[test]
+fn a_standby_that_stood_still_reads_its_mail_before_it_takes_over() {
+    let mut out = Outbox::new();
+    let mut server = running(&mut out);
+    for millis in (0..2000).step_by(10) {
+        if millis % 100 == 0 {
+            server.handle(at(millis), wiring::LAN, advertisement(255), &mut out);
+        }
+        while server.timeout().is_some_and(|due| due <= at(millis)) {
+            server.tick(at(millis), &mut out);
+        }
+    }
+    assert!(!answers(&mut out), "there is a better holder");
+    // Past the time at which it would take over; the holder's advertisements wait unread.
+    for millis in [2330, 2331] {
+        server.tick(at(millis), &mut out);
+        server.handle(at(millis), wiring::LAN, advertisement(255), &mut out);
+    }
+    assert!(!answers(&mut out));
+}
+
+#[test]
+fn an_interface_without_hooks_holds_nothing() {
+    let mut out = Outbox::new();
+    let mut server = running(&mut out);
+    let programmed = |failure: Option<&str>| {
+        Message::Programmed(Rc::new(Programmed {
+            generation: Generation(1),
+            failures: Vec::new(),
+            unhooked: failure.map(|text| (IfIndex(2), text.to_owned())).into_iter().collect(),
+        }))
+    };
+    server.handle(at(10), wiring::BPF, programmed(Some("no capability")), &mut out);
+    let run = |server: &mut Announce, out: &mut Outbox<Message>, from: u64, to: u64| {
+        for millis in from..to {
+            while server.timeout().is_some_and(|due| due <= at(millis)) {
+                server.tick(at(millis), out);
+            }
+        }
+    };
+    run(&mut server, &mut out, 11, 3000);
+    assert!(!answers(&mut out));
+    server.handle(at(3000), wiring::BPF, programmed(None), &mut out);
+    run(&mut server, &mut out, 3000, 6000);
+    assert!(answers(&mut out), "the hooks work now");
 }

@@ -60,7 +60,7 @@ fn kernel_name(message: &Message) -> &'static str {
 
 fn programmed(generation: Generation, failures: &[&str]) -> Message {
     let failures = failures.iter().map(|&text| text.to_owned()).collect();
-    Message::Programmed(Rc::new(Programmed { generation, failures }))
+    Message::Programmed(Rc::new(Programmed { generation, failures, unhooked: BTreeMap::new() }))
 }
 
 fn routes(listeners: &[(&str, u16)]) -> Message {
@@ -119,6 +119,7 @@ fn interfaces(list: &[u32]) -> Message {
             mac: MacAddr::ZERO,
             up: true,
             loopback: false,
+            port: false,
             addresses: vec![],
         })
         .collect();
