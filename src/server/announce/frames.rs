@@ -77,7 +77,8 @@ impl Announce {
         claim.stranger(now, mac);
         self.next_claim = self.next_claim.min(claim.deadline());
         if news || claim.state != before {
-            log::warn!("{mac}, which is no node, claims {address}");
+            // A peer whose first advert is still on its way looks the same; status has the verdict.
+            log::info!("{mac}, which is not known as a node, claims {address}");
             self.dirty = true;
         }
         if self.dirty {
