@@ -394,6 +394,34 @@ fn a_certificate_that_becomes_unusable_is_shown_on_until_it_is_deleted() {
 }
 
 #[test]
+fn a_default_certificate_that_is_missing_is_named_and_taken_when_it_comes() {
+    let backend = Backend::answering("web");
+    let mut agent = Agent::new("default-certificate");
+    let (own, default) = (pair("k.test"), pair("other.test"));
+    let config = fs::read_to_string(agent.folder.join("pilus.yaml")).unwrap();
+    let config = config.replace('}', ", default-tls-secret: tls/default}");
+    fs::write(agent.folder.join("pilus.yaml"), config).unwrap();
+    let web = service("web", backend.address);
+    let (k, own_secret) = (with_secret("k", "own"), secret("own", &own.certificate, &own.key));
+    agent.write("base.yaml", &format!("{CLASS}{web}{k}---\n{own_secret}"));
+    agent.start();
+    let says = "ingress.default-tls-secret: Secret tls/default does not exist; TLS handshakes for names that no \
+                Ingress has are refused";
+    agent.expect_problems(&[says.to_owned()]);
+    let printed = agent.run(&["check", "--config", "pilus.yaml", "m"]);
+    assert_eq!((printed.code, printed.out.lines().next()), (1, Some(says)));
+    assert_eq!(agent.certificate("k.test").as_ref(), Ok(&own.der));
+    assert!(agent.certificate("other.test").is_err());
+    let text = secret("default", &default.certificate, &default.key);
+    agent
+        .write("default.yaml", &text.replace("{name: default}", "{name: default, namespace: tls}"));
+    wait_until("the default certificate", || {
+        agent.certificate("other.test").as_ref() == Ok(&default.der)
+    });
+    agent.expect_problems(&[]);
+}
+
+#[test]
 fn an_overlapping_pool_takes_no_address_away() {
     let backend = Backend::answering("web");
     let agent = healthy_agent("overlap", &backend);

@@ -386,7 +386,11 @@ impl Compiler<'_> {
         if !entries.is_empty()
             && let Some(name) = &self.config.default_tls_secret
         {
-            let default = self.load(name).ok();
+            let default = self.load(name);
+            if let Err(why) = &default {
+                self.report.default_certificate_error(why);
+            }
+            let default = default.ok();
             if let Some(table) = self.tables.get_mut(service) {
                 table.default_certificate = default.map(|loaded| loaded.certificate);
             }

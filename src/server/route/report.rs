@@ -36,6 +36,17 @@ impl Report {
         self.push(Kind::Ingress, &ingress.meta, field, message, Severity::Warning);
     }
 
+    /// The certificate for clients that ask for no name of any Ingress cannot be had.
+    pub(super) fn default_certificate_error(&mut self, why: &str) {
+        self.problems.push(Problem {
+            position: None,
+            object: None,
+            field: "ingress.default-tls-secret".to_owned(),
+            message: format!("{why}; TLS handshakes for names that no Ingress has are refused"),
+            severity: Severity::Error,
+        });
+    }
+
     /// All of them, sorted and without repetition.
     pub(super) fn finish(mut self) -> Vec<Problem> {
         self.problems.sort();
