@@ -282,6 +282,21 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// Invariants on arbitrary bytes: what is read is usable, and trailing bytes are refused.
+///
+/// # Panics
+/// When one is broken.
+pub fn fuzz(data: &[u8]) {
+    let Ok(info) = parse(data) else { return };
+    for name in &info.dns_names {
+        assert!(!name.bytes().any(|byte| byte.is_ascii_uppercase()), "{name:?}");
+        assert!(info.covers(name) || name.contains('*'), "{name:?} does not cover itself");
+    }
+    let mut longer = data.to_vec();
+    longer.push(0);
+    assert!(parse(&longer).is_err(), "trailing bytes");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

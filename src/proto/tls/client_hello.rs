@@ -184,3 +184,26 @@ fn take<'b>(rest: &mut &'b [u8], after: &'b [u8], length: usize) -> Option<&'b [
     *rest = left;
     Some(taken)
 }
+
+/// Invariants on arbitrary bytes: more bytes never change an answer that was final, and a server name is
+/// a lower-case host name.
+///
+/// # Panics
+/// When one is broken.
+pub fn fuzz(data: &[u8]) {
+    /// Prefixes tried of long inputs.
+    const STEPS: usize = 64;
+    let whole = peek_client_hello(data);
+    for length in (0..data.len()).step_by((data.len() / STEPS).max(1)) {
+        match peek_client_hello(&data[..length]) {
+            Ok(Peeked::Incomplete) => {}
+            decided => assert_eq!(decided, whole, "decided after {length} bytes"),
+        }
+    }
+    if let Ok(Peeked::Complete(hello)) = whole
+        && let Some(name) = hello.server_name
+    {
+        let fits = |byte: u8| byte.is_ascii_graphic() && !byte.is_ascii_uppercase();
+        assert!(!name.is_empty() && name.bytes().all(fits), "{name:?}");
+    }
+}
