@@ -60,6 +60,11 @@ fn what_somebody_takes_away_is_put_back() {
     lab.kill(holder);
     lab.time_to_page(address);
     lab.watch(40, 1, &[address]);
+    // And this is what it prevents: without the pinned program the dead node's kernel answers as well.
+    std::fs::remove_dir_all(&lab.nodes[holder].bpf_root).unwrap();
+    lab.until("the kernel does not answer: the other samples prove nothing", || {
+        (lab.sample(&[address])[&address].len() == 2).then_some(())
+    });
 }
 
 #[test]
