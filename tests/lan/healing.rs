@@ -29,6 +29,38 @@ fn an_interface_that_is_made_anew_is_used_again() {
     lab.time_to_page(address);
 }
 
+/// As when a driver is loaded anew: number, name and hardware address are the same, and nobody may have seen
+/// that it was away; but programs, sockets and memberships are gone.
+#[test]
+fn an_interface_that_is_made_anew_and_looks_the_same_is_used_again() {
+    needs_root!("an_interface_that_is_made_anew_and_looks_the_same_is_used_again");
+    let mut lab = Lab::serving(2, 1);
+    let address = vip(201);
+    let holder = lab.holder(address).expect("one holder");
+    let node = &lab.nodes[holder];
+    let shown = node.run(&format!("ip -o link show {ETH}"));
+    let index = shown.split(':').next().expect("the index");
+    let mac = node.mac.map(|byte| format!("{byte:02x}")).join(":");
+    let (lan, port, number) = (&lab.lan.0, node.port(), node.number);
+    let batch = node.dir.join("batch");
+    let commands = format!(
+        "link del {ETH}\nlink add {ETH} index {index} address {mac} type veth peer name {port} netns {lan}\n\
+         addr add 10.77.0.{number}/24 dev {ETH}\naddr add fd77::{number}/64 dev {ETH} nodad\n\
+         link set {ETH} up\n"
+    );
+    std::fs::write(&batch, commands).unwrap();
+    run(&format!("ip -n {} -batch {}", node.ns.0, batch.display()));
+    run(&format!("ip -n {lan} link set {port} master br0 up"));
+    lab.settle(&[address]);
+    lab.kill(1 - holder);
+    lab.until("it does not take over", || (lab.holder(address) == Some(holder)).then_some(()));
+    lab.time_to_page(address);
+    // It hears the other one again: one of the two holds the address, and goes on to.
+    lab.start(1 - holder);
+    lab.settle(&[address]);
+    lab.watch(100, 1, &[address]);
+}
+
 #[test]
 fn what_somebody_takes_away_is_put_back() {
     needs_root!("what_somebody_takes_away_is_put_back");
