@@ -1,4 +1,6 @@
 //! What somebody takes away from a running agent comes back, and what an agent lacks is said.
+use std::time::Duration;
+
 use crate::bpf_lab;
 use crate::bpf_lab::run;
 use crate::lab::{ETH, Lab, ingress, vip};
@@ -131,6 +133,30 @@ fn a_node_whose_hooks_fail_holds_nothing_and_says_why() {
     lab.until("it does not take over", || {
         addresses.iter().all(|address| lab.holder(*address) == Some(0)).then_some(())
     });
+}
+
+#[test]
+fn a_missing_capability_is_one_complaint_and_the_other_node_answers() {
+    needs_root!("a_missing_capability_is_one_complaint_and_the_other_node_answers");
+    let mut lab = Lab::new(2);
+    let addresses: Vec<_> = (201..=203).map(vip).collect();
+    for i in 1..=3 {
+        lab.apply(&format!("web-{i}"), &ingress(&format!("web-{i}"), ""));
+    }
+    lab.nodes[0].wrapper =
+        &["setpriv", "--bounding-set=-bpf,-sys_admin", "--inh-caps=-bpf,-sys_admin"];
+    lab.start(0);
+    lab.start(1);
+    lab.settle(&addresses);
+    for address in &addresses {
+        assert_eq!(lab.holder(*address), Some(1), "{address}: {}", lab.status(0));
+    }
+    // Long enough for two more attempts.
+    std::thread::sleep(Duration::from_secs(5));
+    let log = std::fs::read_to_string(lab.nodes[0].dir.join("log")).unwrap();
+    assert_eq!(log.matches("needs CAP_BPF and CAP_NET_ADMIN").count(), 1, "{log}");
+    assert!(lab.status(0).contains("needs CAP_BPF and CAP_NET_ADMIN"), "{}", lab.status(0));
+    lab.watch(10, 1, &addresses);
 }
 
 #[test]
