@@ -119,7 +119,7 @@ impl HookDriver {
         let hooked = bpf.lans().unwrap_or_default();
         for index in interfaces(program) {
             if !hooked.contains(&index) {
-                log::info!("hooking interface {index}");
+                log::info!("hooking {}", interface_name(index));
             }
             match bpf.attach_lan(index) {
                 Ok(()) => {}
@@ -127,7 +127,7 @@ impl HookDriver {
                 Err(error) if error.is_gone() => {}
                 Err(error) => {
                     unhooked.insert(IfIndex(index), error.to_string());
-                    failures.push(error.to_string());
+                    failures.push(format!("{}: {error}", interface_name(index)));
                 }
             }
         }
@@ -221,7 +221,7 @@ impl HookDriver {
             Ok(hooked) => {
                 for index in hooked {
                     if !wanted.iter().any(|announced| announced.ifindex == index) {
-                        log::info!("leaving interface {index}");
+                        log::info!("leaving {}", interface_name(index));
                         note(bpf.detach_lan(index), failures);
                     }
                 }
@@ -268,10 +268,8 @@ impl HookDriver {
         self.check_at = now + CHECK;
         let mut lines: Vec<(Rc<str>, String)> = Vec::new();
         if let (Some(bpf), Some(program)) = (&self.bpf, &self.wanted) {
-            let links = Netlink::open().and_then(|mut netlink| netlink.links()).unwrap_or_default();
             for index in bpf.lans().unwrap_or_default() {
-                let link = links.iter().find(|link| link.ifindex == index);
-                let name = link.map_or_else(|| format!("interface {index}"), |it| it.name.clone());
+                let name = interface_name(index);
                 lines.push((format!("tc {name}").into(), duties(program, index)));
             }
             if self.put_back.0 > 0 {
@@ -303,6 +301,13 @@ impl HookDriver {
         self.wanted = None;
         self.retry_at = None;
     }
+}
+
+/// The name of an interface for people, or its number when it is gone.
+fn interface_name(index: u32) -> String {
+    let links = Netlink::open().and_then(|mut netlink| netlink.links()).unwrap_or_default();
+    let link = links.into_iter().find(|link| link.ifindex == index);
+    link.map_or_else(|| format!("interface {index}"), |link| link.name)
 }
 
 fn interfaces(program: &Program) -> BTreeSet<u32> {

@@ -142,3 +142,38 @@ fn interface(link: &Link, links: &[Link], addresses: &[Address]) -> Interface {
         addresses: prefixes,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::netlink::OperState;
+
+    fn link(ifindex: u32, kind: Option<&str>, master: Option<u32>) -> Link {
+        Link {
+            ifindex,
+            name: format!("eth{ifindex}"),
+            hardware: 1,
+            mac: Some([2, 0, 0, 0, 0, 1]),
+            up: true,
+            carrier: true,
+            loopback: false,
+            noarp: false,
+            operstate: OperState::Up,
+            kind: kind.map(str::to_owned),
+            mtu: 1500,
+            master,
+            parent: None,
+        }
+    }
+
+    #[test]
+    fn the_ports_of_bridges_and_bonds_are_told_from_members_of_a_vrf() {
+        let masters = [link(10, Some("bridge"), None), link(11, Some("vrf"), None)];
+        for (master, port) in
+            [(Some(10), true), (Some(11), false), (Some(99), false), (None, false)]
+        {
+            let found = interface(&link(2, None, master), &masters, &[]);
+            assert_eq!(found.port, port, "{master:?}");
+        }
+    }
+}

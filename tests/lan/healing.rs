@@ -1,4 +1,6 @@
 //! What somebody takes away from a running agent comes back, and what an agent lacks is said.
+use std::time::Duration;
+
 use crate::bpf_lab;
 use crate::bpf_lab::run;
 use crate::lab::{ETH, Lab, ingress, vip};
@@ -27,6 +29,38 @@ fn an_interface_that_is_made_anew_is_used_again() {
     lab.until("it does not take over", || (lab.holder(address) == Some(holder)).then_some(()));
     lab.watch(20, 1, &[address]);
     lab.time_to_page(address);
+}
+
+/// As when a driver is loaded anew: number, name and hardware address are the same, and nobody may have seen
+/// that it was away; but programs, sockets and memberships are gone.
+#[test]
+fn an_interface_that_is_made_anew_and_looks_the_same_is_used_again() {
+    needs_root!("an_interface_that_is_made_anew_and_looks_the_same_is_used_again");
+    let mut lab = Lab::serving(2, 1);
+    let address = vip(201);
+    let holder = lab.holder(address).expect("one holder");
+    let node = &lab.nodes[holder];
+    let shown = node.run(&format!("ip -o link show {ETH}"));
+    let index = shown.split(':').next().expect("the index");
+    let mac = node.mac.map(|byte| format!("{byte:02x}")).join(":");
+    let (lan, port, number) = (&lab.lan.0, node.port(), node.number);
+    let batch = node.dir.join("batch");
+    let commands = format!(
+        "link del {ETH}\nlink add {ETH} index {index} address {mac} type veth peer name {port} netns {lan}\n\
+         addr add 10.77.0.{number}/24 dev {ETH}\naddr add fd77::{number}/64 dev {ETH} nodad\n\
+         link set {ETH} up\n"
+    );
+    std::fs::write(&batch, commands).unwrap();
+    run(&format!("ip -n {} -batch {}", node.ns.0, batch.display()));
+    run(&format!("ip -n {lan} link set {port} master br0 up"));
+    lab.settle(&[address]);
+    lab.kill(1 - holder);
+    lab.until("it does not take over", || (lab.holder(address) == Some(holder)).then_some(()));
+    lab.time_to_page(address);
+    // It hears the other one again: one of the two holds the address, and goes on to.
+    lab.start(1 - holder);
+    lab.settle(&[address]);
+    lab.watch(100, 1, &[address]);
 }
 
 #[test]
@@ -60,6 +94,11 @@ fn what_somebody_takes_away_is_put_back() {
     lab.kill(holder);
     lab.time_to_page(address);
     lab.watch(40, 1, &[address]);
+    // And this is what it prevents: without the pinned program the dead node's kernel answers as well.
+    std::fs::remove_dir_all(&lab.nodes[holder].bpf_root).unwrap();
+    lab.until("the kernel does not answer: the other samples prove nothing", || {
+        (lab.sample(&[address])[&address].len() == 2).then_some(())
+    });
 }
 
 #[test]
@@ -94,6 +133,30 @@ fn a_node_whose_hooks_fail_holds_nothing_and_says_why() {
     lab.until("it does not take over", || {
         addresses.iter().all(|address| lab.holder(*address) == Some(0)).then_some(())
     });
+}
+
+#[test]
+fn a_missing_capability_is_one_complaint_and_the_other_node_answers() {
+    needs_root!("a_missing_capability_is_one_complaint_and_the_other_node_answers");
+    let mut lab = Lab::new(2);
+    let addresses: Vec<_> = (201..=203).map(vip).collect();
+    for i in 1..=3 {
+        lab.apply(&format!("web-{i}"), &ingress(&format!("web-{i}"), ""));
+    }
+    lab.nodes[0].wrapper =
+        &["setpriv", "--bounding-set=-bpf,-sys_admin", "--inh-caps=-bpf,-sys_admin"];
+    lab.start(0);
+    lab.start(1);
+    lab.settle(&addresses);
+    for address in &addresses {
+        assert_eq!(lab.holder(*address), Some(1), "{address}: {}", lab.status(0));
+    }
+    // Long enough for two more attempts.
+    std::thread::sleep(Duration::from_secs(5));
+    let log = std::fs::read_to_string(lab.nodes[0].dir.join("log")).unwrap();
+    assert_eq!(log.matches("needs CAP_BPF and CAP_NET_ADMIN").count(), 1, "{log}");
+    assert!(lab.status(0).contains("needs CAP_BPF and CAP_NET_ADMIN"), "{}", lab.status(0));
+    lab.watch(10, 1, &addresses);
 }
 
 #[test]

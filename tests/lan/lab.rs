@@ -35,6 +35,8 @@ pub(crate) struct Node {
     pub(crate) mac: [u8; 6],
     pub(crate) dir: PathBuf,
     pub(crate) bpf_root: PathBuf,
+    /// What the agent is started by, such as setpriv with its arguments.
+    pub(crate) wrapper: &'static [&'static str],
     manifests: PathBuf,
     agent: Option<Child>,
 }
@@ -324,7 +326,7 @@ impl Node {
         let mac = crate::wire::mac(&ns, ETH);
         let bpf_root = PathBuf::from(format!("{BPF_MOUNT}/{id}-node-{number}"));
         let ip = [10, 77, 0, number as u8].into();
-        Self { number, ns, ip, mac, dir, bpf_root, manifests, agent: None }
+        Self { number, ns, ip, mac, dir, bpf_root, wrapper: &[], manifests, agent: None }
     }
 
     fn admin(&self) -> String {
@@ -338,6 +340,7 @@ impl Node {
         let mut command = Command::new("nsenter");
         command
             .arg(format!("--net=/run/netns/{}", self.ns.0))
+            .args(self.wrapper)
             .arg(env!("CARGO_BIN_EXE_pilus"))
             .args(["run", "--config", &at("pilus.yaml"), "--manifests", &at("manifests")])
             .args(["--state-dir", &at("state"), "--node", &format!("node-{}", self.number)])

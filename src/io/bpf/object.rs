@@ -48,7 +48,9 @@ fn broken(reason: impl ToString) -> BpfError {
 /// and loads the programs on them.
 pub(super) fn load(dir: &Path) -> Result<Loaded, BpfError> {
     let mut object = aya_obj::Object::parse(OBJECT).map_err(broken)?;
-    let definitions: Vec<_> = object.maps.drain().collect();
+    let mut definitions: Vec<_> = object.maps.drain().collect();
+    // Always the same first one, so that what fails again is the same complaint, with the same "since".
+    definitions.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
     let mut maps = Vec::new();
     for (name, definition) in definitions {
         let fd = open_map(dir, &name, &definition)?;

@@ -55,6 +55,8 @@ pub(super) struct Plan {
     pub(super) problems: Vec<Problem>,
     /// Policies whose interface expressions do not compile, with the error.
     pub(super) bad_interfaces: BTreeMap<ObjectKey, String>,
+    /// Addresses beyond what the hooks have room for.
+    pub(super) left_out: BTreeSet<IpAddr>,
     pub(super) node_of: BTreeMap<IpAddr, NodeName>,
     /// Services that are announced, with their addresses in order.
     pub(super) announced: BTreeMap<NamespacedName, Vec<IpAddr>>,
@@ -399,10 +401,25 @@ impl<'a> Planner<'a> {
                 message: text,
                 severity: Severity::Error,
             });
-            while self.plan.pairs.len() > timing::MAX_CLAIMS {
-                self.plan.pairs.pop_last();
-            }
+            self.leave_out_last();
         }
+    }
+
+    /// Whole addresses are left out, so that nothing is routed to this node that its kernel would answer for.
+    fn leave_out_last(&mut self) {
+        let pairs = &mut self.plan.pairs;
+        let mut count: BTreeMap<IpAddr, usize> = BTreeMap::new();
+        for (_, address) in pairs.keys() {
+            *count.entry(*address).or_default() += 1;
+        }
+        let mut left = pairs.len();
+        while left > timing::MAX_CLAIMS
+            && let Some((address, pairs)) = count.pop_last()
+        {
+            left -= pairs;
+            self.plan.left_out.insert(address);
+        }
+        pairs.retain(|(_, address), _| count.contains_key(address));
     }
 
     fn groups(&self, wanted: &BTreeMap<IpAddr, Wanted<'_>>) -> BTreeMap<IpAddr, Group> {

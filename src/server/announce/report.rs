@@ -68,7 +68,11 @@ impl Announce {
         let assigned = self.inputs.assignments.iter().flat_map(|a| a.by_service.values());
         Answers {
             answers: self.claims.iter().map(answer).collect(),
-            considered: assigned.flatten().copied().collect(),
+            considered: assigned
+                .flatten()
+                .filter(|address| !self.plan.left_out.contains(*address))
+                .copied()
+                .collect(),
         }
     }
 

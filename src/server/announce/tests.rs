@@ -134,8 +134,8 @@ fn a_strangers_claim_is_answered_once_and_believed_the_second_time() {
     assert!(claim.answers());
 }
 
-/// A node with one interface and one address to announce.
-fn standby_inputs() -> Vec<Message> {
+/// A node with one interface and one Service to announce.
+fn standby_inputs(addresses: Vec<IpAddr>) -> Vec<Message> {
     let interface = Interface {
         index: IfIndex(2),
         name: "eth1".into(),
@@ -154,7 +154,7 @@ fn standby_inputs() -> Vec<Message> {
         l2_policies: Rc::new(BTreeMap::from([(NamespacedName::new("", "all"), Rc::new(policy))])),
         ..Objects::default()
     };
-    let by_service = BTreeMap::from([(name, vec![ip(80)])]);
+    let by_service = BTreeMap::from([(name, addresses)]);
     let assignments = Assignments { by_service, ..Assignments::default() };
     vec![
         Message::Objects(Rc::new(objects)),
@@ -168,7 +168,7 @@ fn running(out: &mut Outbox<Message>) -> Announce {
     let config = Rc::new(Config { node: "node-a".into(), ..Config::default() });
     let mut server = Announce::new(config, 0);
     server.start(at(0), out);
-    for message in standby_inputs() {
+    for message in standby_inputs(vec![ip(80)]) {
         server.handle(at(0), wiring::STORE, message, out);
     }
     server
@@ -234,4 +234,25 @@ fn an_interface_without_hooks_holds_nothing() {
     server.handle(at(3000), wiring::BPF, programmed(None), &mut out);
     run(&mut server, &mut out, 3000, 6000);
     assert!(answers(&mut out), "the hooks work now");
+}
+
+#[test]
+fn an_address_beyond_the_room_of_the_hooks_is_not_routed_either() {
+    let addresses: Vec<IpAddr> =
+        (0..=timing::MAX_CLAIMS).map(|i| [192, 0, 3 + (i >> 8) as u8, i as u8].into()).collect();
+    let mut out = Outbox::new();
+    let mut server = Announce::new(Rc::new(Config::default()), 0);
+    for message in standby_inputs(addresses.clone()) {
+        server.handle(at(0), wiring::STORE, message, &mut out);
+    }
+    let sent = out.take();
+    let find = |(_, message): &(ServerId, Message)| match message {
+        Message::Answers(answers) => Some(Rc::clone(answers)),
+        _ => None,
+    };
+    let answers = sent.iter().find_map(find).unwrap();
+    assert_eq!(answers.answers.len(), timing::MAX_CLAIMS);
+    let last = addresses.last().unwrap();
+    assert_eq!(answers.considered.len(), timing::MAX_CLAIMS);
+    assert!(!answers.considered.contains(last), "the kernel would answer for it");
 }
