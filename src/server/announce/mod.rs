@@ -294,7 +294,12 @@ impl Announce {
         self.next_claim = self.claims.values().map(Claim::deadline).min().unwrap_or(Time::MAX);
         // Also a node that only waits wakes regularly: it must notice that it stood still before it takes
         // over from a holder whose advertisements it has not read.
-        self.beats = self.claims.values().any(|it| it.advertises() || it.is_waiting());
+        let beats = self.claims.values().any(|it| it.advertises() || it.is_waiting());
+        if beats && !self.beats {
+            // The last beat is long past, and nothing was late.
+            self.next_advertisement = self.next_advertisement.max(now);
+        }
+        self.beats = beats;
     }
 
     fn keep_alive(&mut self, now: Time, out: &mut Outbox<Message>) {
