@@ -1,4 +1,5 @@
 //! Clients and endpoints that mean harm, or that are as bad as luck can have it. Named for the attack.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod support;
 
 use std::io::{Read, Write};
