@@ -4,6 +4,7 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
@@ -463,7 +464,7 @@ fn a_port_in_use_is_named_and_taken_later_and_the_others_work() {
 fn steered_connections_are_served_by_their_local_address() {
     let proxy = TestProxy::with_config(Config::default, World::default());
     let sockets = proxy.sockets().expect("the sockets for the eBPF driver");
-    let address = listening_address(sockets.tcp4.unwrap());
+    let address = listening_address(sockets.tcp4.unwrap().0.as_raw_fd());
     assert!(address.ip().is_loopback() && sockets.tcp6.is_some());
     // Nothing listens there yet.
     assert_eq!(Client::to(address).until_closed(), b"");

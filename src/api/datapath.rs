@@ -1,7 +1,9 @@
 //! What the kernel's hooks must do, and what they have acknowledged.
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::address::{Generation, IfIndex, Port};
 use super::announce::Answers;
@@ -49,14 +51,29 @@ pub struct Programmed {
     pub unhooked: BTreeMap<IfIndex, String>,
 }
 
-/// The sockets that steered connections are handed to. Raw descriptors, valid as long as the proxy lives.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A socket that stays open as long as somebody has this, so that its number cannot come to mean another
+/// one when the server that opened it dies.
+#[derive(Debug, Clone)]
+pub struct Socket(pub Arc<OwnedFd>);
+
+/// The sockets that steered connections are handed to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Sockets {
     /// The TCP listener for IPv4.
-    pub tcp4: Option<i32>,
+    pub tcp4: Option<Socket>,
     /// The TCP listener for IPv6.
-    pub tcp6: Option<i32>,
+    pub tcp6: Option<Socket>,
 }
+
+// === impl Socket ===
+
+impl PartialEq for Socket {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Socket {}
 
 /// A short text for `pilus status`: hooks attached where, counters.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

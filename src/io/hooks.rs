@@ -4,7 +4,7 @@
 //! know the address before the route is there, and until the route is gone.
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -154,14 +154,13 @@ impl HookDriver {
         let mut steered = Vec::with_capacity(program.steers.len());
         for steer in &program.steers {
             let socket = match steer.address {
-                IpAddr::V4(_) => self.sockets.tcp4,
-                IpAddr::V6(_) => self.sockets.tcp6,
+                IpAddr::V4(_) => &self.sockets.tcp4,
+                IpAddr::V6(_) => &self.sockets.tcp6,
             };
-            let (Some(fd), datapath::Transport::Tcp) = (socket, steer.transport) else { continue };
-            // SAFETY: the proxy keeps its listeners open as long as the program runs, and says so anew
-            // when it was restarted with others.
-            let socket = unsafe { BorrowedFd::borrow_raw(fd) };
-            let (ip, port) = (steer.address, steer.port.0);
+            let (Some(socket), datapath::Transport::Tcp) = (socket, steer.transport) else {
+                continue;
+            };
+            let (ip, port, socket) = (steer.address, steer.port.0, socket.0.as_fd());
             steered.push(Steered { ip, port, transport: Transport::Tcp, socket });
         }
         note(bpf.sync_steering(&steered).map(|_| ()), failures);

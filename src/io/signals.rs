@@ -92,6 +92,12 @@ impl Server<Message> for SignalDriver {
         self.give_up
     }
 
+    fn peer_restarted(&mut self, _now: Time, peer: ServerId, out: &mut Outbox<Message>) {
+        if self.waiting.contains(&peer) {
+            out.send(peer, Message::Shutdown);
+        }
+    }
+
     fn tick(&mut self, now: Time, out: &mut Outbox<Message>) {
         if !self.waiting.is_empty() {
             log::warn!("not all was released in time");

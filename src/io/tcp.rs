@@ -1,7 +1,7 @@
 //! TCP sockets on this thread's loop.
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -268,6 +268,14 @@ impl TcpListener {
     /// The descriptor.
     pub fn as_raw_fd(&self) -> i32 {
         self.fd.as_raw_fd()
+    }
+
+    /// Another descriptor for the same socket.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn duplicate(&self) -> io::Result<OwnedFd> {
+        self.fd.as_fd().try_clone_to_owned()
     }
 
     /// Ready with the next connection and the client's address.

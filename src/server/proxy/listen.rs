@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use smol::Task;
@@ -11,14 +12,15 @@ use super::accept::accept;
 use super::limits::{FIRST_BIND_PAUSE, LONGEST_BIND_PAUSE};
 use super::shared::Shared;
 use crate::api::address::Port;
-use crate::api::datapath::Sockets;
+use crate::api::datapath::{Socket, Sockets};
 use crate::io::event_loop;
 use crate::io::tcp::{ANY, TcpListener};
 use crate::kernel::Time;
 
 /// A socket that accepts until dropped.
 struct Acceptor {
-    listener: Rc<TcpListener>,
+    /// The same socket, for the hooks.
+    socket: Socket,
     _task: Task<()>,
 }
 
@@ -47,9 +49,10 @@ struct Failed {
 
 impl Acceptor {
     fn open(address: SocketAddr, shared: &Rc<Shared>) -> io::Result<Self> {
-        let listener = Rc::new(TcpListener::bind(address)?);
-        let task = event_loop::spawn_connection(accept(Rc::clone(&listener), Rc::clone(shared)));
-        Ok(Self { listener, _task: task })
+        let listener = TcpListener::bind(address)?;
+        let socket = Socket(Arc::new(listener.duplicate()?));
+        let task = event_loop::spawn_connection(accept(Rc::new(listener), Rc::clone(shared)));
+        Ok(Self { socket, _task: task })
     }
 }
 
@@ -77,8 +80,8 @@ impl Steered {
     }
 
     pub(super) fn sockets(&self) -> Sockets {
-        let raw = |slot: &Option<Acceptor>| slot.as_ref().map(|open| open.listener.as_raw_fd());
-        Sockets { tcp4: raw(&self.v4), tcp6: raw(&self.v6) }
+        let socket = |slot: &Option<Acceptor>| slot.as_ref().map(|open| open.socket.clone());
+        Sockets { tcp4: socket(&self.v4), tcp6: socket(&self.v6) }
     }
 }
 
