@@ -6,18 +6,11 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustls::crypto::cipher::{MessageEncrypter, OutboundChunks, OutboundPlainMessage};
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{
-    CipherSuite, ClientConfig, ClientConnection, ConnectionTrafficSecrets, ContentType,
-    ProtocolVersion, RootCertStore,
-};
 use support::backend::Backend;
 use support::client::Client;
-use support::{Front, NameSpec, RouteSpec, TestProxy, World, certificate, free_port};
+use support::{TestProxy, World, free_port};
 
 #[test]
 fn upload_that_is_refused_early_still_hears_the_answer_when_it_reads_only_at_its_end() {
@@ -82,71 +75,6 @@ fn bytes_after_a_response_are_nobodys_response() {
         assert_eq!(client.get("/").text(), "good");
     }
     assert_eq!(proxy.stats().upstream_idle, 0);
-}
-
-/// A TLS 1.3 connection after its handshake, and what encrypts on it, with the next sequence number.
-fn raw_tls(port: u16, root: Vec<u8>) -> (TcpStream, Box<dyn MessageEncrypter>, u64) {
-    let mut provider = rustls::crypto::ring::default_provider();
-    provider.cipher_suites.retain(|suite| suite.suite() == CipherSuite::TLS13_AES_128_GCM_SHA256);
-    let suite = provider.cipher_suites[0].tls13().unwrap();
-    let mut store = RootCertStore::empty();
-    store.add(CertificateDer::from(root)).unwrap();
-    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_root_certificates(store)
-        .with_no_client_auth();
-    config.enable_secret_extraction = true;
-    let name = ServerName::try_from("a.test").unwrap();
-    let mut connection = ClientConnection::new(Arc::new(config), name).unwrap();
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-    while connection.is_handshaking() || connection.wants_write() {
-        connection.complete_io(&mut stream).unwrap();
-    }
-    let (sequence, secrets) = connection.dangerous_extract_secrets().unwrap().tx;
-    let ConnectionTrafficSecrets::Aes128Gcm { key, iv } = secrets else { panic!("another suite") };
-    (stream, suite.aead_alg.encrypter(key, iv), sequence)
-}
-
-#[test]
-fn flood_of_empty_tls_records_does_not_stop_the_others() {
-    let (key, root) = certificate("a.test");
-    let backend = Backend::answering("good");
-    let (port, plain) = (free_port(), free_port());
-    let mut world = World::simple(port, &[backend.address]);
-    world.listeners[0].tls = true;
-    world.listeners[0].names = vec![(String::new(), NameSpec::Certificate(key))];
-    world.listeners.push(Front::http(plain, vec![RouteSpec::all("web")]));
-    let proxy = TestProxy::start(world);
-    let (mut stream, mut encrypter, mut sequence) = raw_tls(port, root);
-    let mut record = move || {
-        let message = OutboundPlainMessage {
-            typ: ContentType::ApplicationData,
-            version: ProtocolVersion::TLSv1_3,
-            payload: OutboundChunks::Single(&[]),
-        };
-        sequence += 1;
-        encrypter.encrypt(message, sequence - 1).unwrap().encode()
-    };
-    let over = Arc::new(AtomicBool::new(false));
-    let ended = Arc::clone(&over);
-    let flood = std::thread::spawn(move || {
-        // Made beforehand, so that the flood is faster than who has to decrypt it.
-        let records: Vec<Vec<u8>> =
-            (0..400).map(|_| (0..1000).flat_map(|_| record()).collect()).collect();
-        for many in records {
-            if ended.load(Ordering::SeqCst) || stream.write_all(&many).is_err() {
-                return;
-            }
-        }
-    });
-    let mut client = Client::connect(plain);
-    for _ in 0..200 {
-        assert_eq!(client.get("/").text(), "good");
-    }
-    over.store(true, Ordering::SeqCst);
-    flood.join().unwrap();
-    assert_eq!(proxy.stats().tls_failures, 0, "empty records are allowed");
 }
 
 /// The real agent with nothing to serve; ends when dropped.
