@@ -32,11 +32,11 @@ use std::time::Duration;
 
 use super::Failure;
 use super::args::Run;
-use super::suggest::did_you_mean;
 use crate::api::config::{Config, IngressMode};
 use crate::api::meta::NamespacedName;
 use crate::io::admin_socket::AdminAddress;
 use crate::io::process::host_name;
+use crate::proto::object::did_you_mean;
 use crate::proto::value::{Data, Mark, Member, Value, parse_yaml, split_documents};
 
 /// Read if it is there and no other is named.

@@ -1,8 +1,8 @@
 //! `pilus get`
 use super::args::{Format, Get};
 use super::client::{Agent, Path, Reply};
-use super::suggest::did_you_mean;
 use super::{Failure, Output, columns};
+use crate::proto::object::did_you_mean;
 use crate::proto::value::{Value, to_json_pretty, to_yaml};
 use crate::server::admin::resource::{self, Resource};
 

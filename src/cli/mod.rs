@@ -10,7 +10,6 @@ mod columns;
 pub mod config_file;
 mod get;
 mod show;
-mod suggest;
 mod table;
 
 use std::io::Write;

@@ -1,5 +1,6 @@
 //! Codecs without input and output: bytes in, values out, and back.
 pub mod arp;
+pub mod calendar;
 pub mod checksum;
 pub mod claims;
 pub mod ether;

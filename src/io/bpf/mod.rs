@@ -153,10 +153,7 @@ const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
 /// Now, as the programs read the clock: `CLOCK_MONOTONIC` in nanoseconds.
 pub fn monotonic_ns() -> u64 {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is to a live timespec; CLOCK_MONOTONIC always exists.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+    super::clock::now().as_nanos()
 }
 
 // === impl Bpf ===

@@ -142,7 +142,7 @@ fn fill_in(value: &mut Value, key: &ObjectKey, uid: &str, life: super::Life) {
     metadata.set("uid", uid);
     metadata.set("generation", i64::try_from(life.generation).unwrap_or(i64::MAX));
     if life.created > 0 {
-        metadata.set("creationTimestamp", super::format_unix_seconds(life.created));
+        metadata.set("creationTimestamp", crate::proto::calendar::rfc3339(life.created));
     } else {
         metadata.remove("creationTimestamp");
     }

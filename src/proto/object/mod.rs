@@ -27,7 +27,7 @@ use crate::api::object::{
 };
 use crate::api::problem::Problem;
 use crate::proto::value::{Data, Mark, Value, to_json_compact};
-pub use encoding::{decode_base64, format_unix_seconds};
+pub use encoding::decode_base64;
 use faults::Faults;
 pub use faults::{MAX_PROBLEMS, did_you_mean};
 pub use fuzz::fuzz_manifest;

@@ -1,6 +1,7 @@
 use super::*;
 use crate::api::object::{IpBlock, PathType, PortProtocol, ServiceType, TargetPort};
 use crate::api::selector::Requirement;
+use crate::proto::calendar::rfc3339;
 use crate::proto::value::{Document, parse_json, parse_yaml};
 
 fn decode_all(text: &str) -> Vec<Decoded> {
@@ -182,10 +183,10 @@ fn base64_and_time() {
     for wrong in ["a", "ab", "abc", "=", "a===", "ab=c", "ab==c", "ab===", "a b=", "YQ==YQ=="] {
         assert!(decode_base64(wrong).is_err(), "{wrong}");
     }
-    assert_eq!(format_unix_seconds(0), "1970-01-01T00:00:00Z");
-    assert_eq!(format_unix_seconds(951_782_400), "2000-02-29T00:00:00Z");
-    assert_eq!(format_unix_seconds(4_107_542_399), "2100-02-28T23:59:59Z");
-    assert_eq!(format_unix_seconds(4_107_542_400), "2100-03-01T00:00:00Z");
+    assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
+    assert_eq!(rfc3339(951_782_400), "2000-02-29T00:00:00Z");
+    assert_eq!(rfc3339(4_107_542_399), "2100-02-28T23:59:59Z");
+    assert_eq!(rfc3339(4_107_542_400), "2100-03-01T00:00:00Z");
 }
 
 #[test]
@@ -197,4 +198,14 @@ fn hints_are_near() {
     assert_eq!(did_you_mean("targetport", words), Some("targetPort"));
     assert_eq!(did_you_mean("x", words), None);
     assert_eq!(did_you_mean("service", words), None);
+}
+
+#[test]
+fn typing_errors_are_near_and_other_words_are_not() {
+    let known = ["ingresses", "services", "svc", "manifests"];
+    assert_eq!(did_you_mean("ingreses", known), Some("ingresses"));
+    assert_eq!(did_you_mean("Manifets", known), Some("manifests"));
+    assert_eq!(did_you_mean("scv", known), Some("svc"));
+    assert_eq!(did_you_mean("gateways", known), None);
+    assert_eq!(did_you_mean(&"x".repeat(10_000), known), None);
 }

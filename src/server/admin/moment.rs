@@ -1,5 +1,6 @@
 //! Both clocks at the moment of a question, and times as people read them.
 use crate::kernel::Time;
+pub use crate::proto::calendar::rfc3339;
 
 /// Now, on the clock that counts and on the wall.
 #[derive(Debug, Clone, Copy)]
@@ -17,14 +18,6 @@ impl Moment {
     pub const fn unix_of(self, time: Time) -> u64 {
         self.unix.saturating_sub(self.time.since(time).as_secs())
     }
-}
-
-/// Seconds since 1970 as `2026-11-21T02:03:25Z`.
-pub fn rfc3339(unix: u64) -> String {
-    let (days, second) = (unix / 86_400, unix % 86_400);
-    let (year, month, day) = date(days);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 /// The inverse of [`rfc3339`]; fractions of a second are dropped. None if it is no such text.
@@ -68,20 +61,6 @@ const fn days_before_year(year: u64) -> u64 {
 fn days_since_1970(year: u64, month: u64, day: u64) -> u64 {
     days_before_year(year) + (1..month).map(|month| days_of_month(year, month)).sum::<u64>() + day
         - 1
-}
-
-fn date(days: u64) -> (u64, u64, u64) {
-    let mut year = 1970 + days / 366;
-    while days_before_year(year + 1) <= days {
-        year += 1;
-    }
-    let mut rest = days - days_before_year(year);
-    let mut month = 1;
-    while rest >= days_of_month(year, month) {
-        rest -= days_of_month(year, month);
-        month += 1;
-    }
-    (year, month, rest + 1)
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use crate::api::problem::{Problem, Severity};
 use crate::api::status::{Condition, ObjectStatus, Statuses, Truth};
 use crate::api::{Message, wiring};
 use crate::kernel::{Outbox, Time};
+use crate::proto::calendar::date_time;
 
 /// Where Cilium keeps its Leases, too (L2-05).
 const LEASE_NAMESPACE: &str = "kube-system";
@@ -275,21 +276,9 @@ fn bad_interface_regex(status: Truth, message: String) -> ObjectStatus {
     ObjectStatus { conditions: vec![condition], ..ObjectStatus::default() }
 }
 
-/// metav1.MicroTime of a second since 1970; the calendar is computed as in "chrono-compatible low-level
-/// date algorithms" (days since 0000-03-01, in eras of 400 years).
+/// metav1.MicroTime of a second since 1970.
 fn micro_time(unix: u64) -> String {
-    let (days, second) = (unix / 86_400, unix % 86_400);
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.000000Z")
+    date_time(unix) + ".000000Z"
 }
 
 #[cfg(test)]

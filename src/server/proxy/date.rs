@@ -2,6 +2,7 @@
 use std::cell::RefCell;
 
 use crate::io::{clock, reactor};
+use crate::proto::calendar::civil;
 
 const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
 const MONTHS: [&str; 12] =
@@ -36,24 +37,11 @@ fn imf_fixdate(unix: u64) -> String {
     format!(
         "{}, {day:02} {} {year} {:02}:{:02}:{:02} GMT",
         DAYS[(days % 7) as usize],
-        MONTHS[month],
+        MONTHS[(month - 1) as usize],
         second / 3600,
         second / 60 % 60,
         second % 60
     )
-}
-
-/// Year, month (from 0) and day of a day counted from 1970-01-01, by years of March to February.
-fn civil(days: u64) -> (u64, usize, u64) {
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let march_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = (march_month + 2) % 12;
-    (year_of_era + era * 400 + u64::from(month < 2), month as usize, day)
 }
 
 #[cfg(test)]
