@@ -117,9 +117,9 @@ pub(crate) fn wire(kernel: &mut Kernel<Message>, config: Rc<Config>, sockets: Ad
         add(to::BPF, "hooks", &[to::ANNOUNCE, to::DATAPATH, to::ADMIN, to::SIGNAL], MAILBOX,
             Box::new(move || Box::new(HookDriver::new(c5.bpf_root.clone()))));
     }
-    add(to::DATAPATH, "datapath", &[to::PROXY, to::BPF, to::STORE, to::SIGNAL, to::ADMIN], MAILBOX,
+    add(to::DATAPATH, "datapath", &[to::ROUTE, to::PROXY, to::BPF, to::STORE, to::SIGNAL, to::ADMIN], MAILBOX,
         Box::new(move || Box::new(datapath::DatapathServer::new(&c6))));
-    add(to::PROXY, "proxy", &[to::BPF, to::STORE, to::SIGNAL], MAILBOX,
+    add(to::PROXY, "proxy", &[to::DATAPATH, to::BPF, to::STORE, to::SIGNAL], MAILBOX,
         Box::new(move || Box::new(proxy::Proxy::new(&c7))));
     add(to::ADMIN, "admin", &[], MAILBOX, Box::new(move || {
         let admin = Admin::new(Rc::clone(&c8), started, admin.clone(), &sockets);

@@ -2,6 +2,7 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use super::address::Generation;
 use super::address::{Assignments, IfIndex, MacAddr};
 use super::announce::{Announcements, Answers};
 use super::datapath::{DatapathReport, Program, Programmed, Sockets};
@@ -10,7 +11,7 @@ use super::file::{Files, StateBlob};
 use super::interface::Interfaces;
 use super::objects::Objects;
 use super::query::View;
-use super::route::{ListenerTable, RouteTable};
+use super::route::{ListenerTable, RouteTable, Serving};
 use super::status::Statuses;
 use crate::kernel::{self, Time};
 
@@ -35,6 +36,11 @@ pub enum Message {
     Routes(Rc<RouteTable>),
     /// datapath → proxy: routes joined with addresses. Whole state.
     Listeners(Rc<ListenerTable>),
+    /// proxy → datapath: connections that arrive from now on see this [`ListenerTable`]; and what of it could not be
+    /// opened. Whole state.
+    Listening(Generation, Rc<[String]>),
+    /// datapath → route: which routes are in effect. Whole state.
+    Serving(Rc<Serving>),
     /// netlink driver → announce, datapath. Whole state.
     Interfaces(Rc<Interfaces>),
     /// announce → datapath: who answers. Whole state.
@@ -126,6 +132,8 @@ impl kernel::Message for Message {
             | M::Endpoints(_)
             | M::Routes(_)
             | M::Listeners(_)
+            | M::Listening(..)
+            | M::Serving(_)
             | M::Interfaces(_)
             | M::Answers(_)
             | M::Alive(_)
@@ -160,6 +168,8 @@ impl kernel::Message for Message {
             Self::Endpoints(_) => "Endpoints",
             Self::Routes(_) => "Routes",
             Self::Listeners(_) => "Listeners",
+            Self::Listening(..) => "Listening",
+            Self::Serving(_) => "Serving",
             Self::Interfaces(_) => "Interfaces",
             Self::Answers(_) => "Answers",
             Self::Alive(_) => "Alive",

@@ -129,6 +129,18 @@ fn columns(kind: Kind) -> Columns {
         ],
         Kind::ConfigMap => &[("DATA", |it, _| members(it, "data"))],
         Kind::Namespace => &[("STATUS", |it, _| or(it.text_at("status.phase"), "Active"))],
+        Kind::GatewayClass
+        | Kind::Gateway
+        | Kind::ListenerSet
+        | Kind::HttpRoute
+        | Kind::GrpcRoute
+        | Kind::TlsRoute
+        | Kind::TcpRoute
+        | Kind::UdpRoute
+        | Kind::ReferenceGrant
+        | Kind::BackendTlsPolicy
+        | Kind::XBackendTrafficPolicy
+        | Kind::XBackend => &[],
         Kind::Lease => &[("HOLDER", |it, _| it.text_at("spec.holderIdentity").to_owned())],
         Kind::CiliumLoadBalancerIPPool => &[
             ("DISABLED", |it, _| it.at("spec.disabled").map_or("false".into(), Value::plain)),

@@ -324,7 +324,19 @@ fn decode_kind(
         Kind::CiliumL2AnnouncementPolicy => {
             Object::L2Policy(Rc::new(lb::l2_policy(meta, value, faults)))
         }
-        Kind::Lease => return None,
+        Kind::GatewayClass
+        | Kind::Gateway
+        | Kind::ListenerSet
+        | Kind::HttpRoute
+        | Kind::GrpcRoute
+        | Kind::TlsRoute
+        | Kind::TcpRoute
+        | Kind::UdpRoute
+        | Kind::ReferenceGrant
+        | Kind::BackendTlsPolicy
+        | Kind::XBackendTrafficPolicy
+        | Kind::XBackend
+        | Kind::Lease => return None,
     };
     if !faults.has_errors() {
         object.with_meta(|meta| json(meta, value));

@@ -117,6 +117,7 @@ fn ports(spec: &Value) -> Vec<ServicePortSpec> {
             None => TargetPort::Number(port),
         };
         Some(ServicePortSpec {
+            app_protocol: text(value, "appProtocol").map(Str::from),
             name: text(value, "name").unwrap_or_default().into(),
             port,
             target,

@@ -19,7 +19,19 @@ pub(super) const fn of(kind: Kind) -> &'static [Field] {
         Kind::IngressClass => INGRESS_CLASS,
         Kind::CiliumLoadBalancerIPPool => POOL,
         Kind::CiliumL2AnnouncementPolicy => L2_POLICY,
-        Kind::Lease => &[],
+        Kind::GatewayClass
+        | Kind::Gateway
+        | Kind::ListenerSet
+        | Kind::HttpRoute
+        | Kind::GrpcRoute
+        | Kind::TlsRoute
+        | Kind::TcpRoute
+        | Kind::UdpRoute
+        | Kind::ReferenceGrant
+        | Kind::BackendTlsPolicy
+        | Kind::XBackendTrafficPolicy
+        | Kind::XBackend
+        | Kind::Lease => &[],
     }
 }
 

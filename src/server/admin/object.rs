@@ -69,6 +69,20 @@ pub(super) fn select(state: &State, kind: Kind, namespace: Option<&str>) -> Vec<
         Kind::CiliumL2AnnouncementPolicy => {
             all!(objects.l2_policies, |it| Object::Plain(kind, it))
         }
+        Kind::GatewayClass => all!(objects.gateway_classes, |it| Object::Plain(kind, it)),
+        Kind::Gateway => all!(objects.gateways, |it| Object::Plain(kind, it)),
+        Kind::ListenerSet => all!(objects.listener_sets, |it| Object::Plain(kind, it)),
+        Kind::HttpRoute => all!(objects.http_routes, |it| Object::Plain(kind, it)),
+        Kind::GrpcRoute => all!(objects.grpc_routes, |it| Object::Plain(kind, it)),
+        Kind::TlsRoute => all!(objects.tls_routes, |it| Object::Plain(kind, it)),
+        Kind::TcpRoute => all!(objects.tcp_routes, |it| Object::Plain(kind, it)),
+        Kind::UdpRoute => all!(objects.udp_routes, |it| Object::Plain(kind, it)),
+        Kind::ReferenceGrant => all!(objects.reference_grants, |it| Object::Plain(kind, it)),
+        Kind::BackendTlsPolicy => all!(objects.backend_tls_policies, |it| Object::Plain(kind, it)),
+        Kind::XBackendTrafficPolicy => {
+            all!(objects.backend_traffic_policies, |it| Object::Plain(kind, it))
+        }
+        Kind::XBackend => all!(objects.external_backends, |it| Object::Plain(kind, it)),
         Kind::Lease => all!(objects.leases, Object::Lease),
     }
 }

@@ -115,7 +115,7 @@ impl State {
     /// The addresses of each listener, sorted; keyed by Service and port.
     pub(super) fn listener_addresses(&self) -> HashMap<(&NamespacedName, Port), Vec<IpAddr>> {
         let mut addresses: HashMap<_, Vec<IpAddr>> = HashMap::new();
-        for ((address, port), listener) in &self.listeners.by_address {
+        for ((address, port, _), listener) in &self.listeners.by_address {
             addresses.entry((&listener.service, *port)).or_default().push(*address);
         }
         for list in addresses.values_mut() {

@@ -77,6 +77,18 @@ pub(super) fn object_counts(state: &State) -> [(Kind, usize); Kind::ALL.len()] {
             Kind::IngressClass => objects.ingress_classes.len(),
             Kind::CiliumLoadBalancerIPPool => objects.pools.len(),
             Kind::CiliumL2AnnouncementPolicy => objects.l2_policies.len(),
+            Kind::GatewayClass => objects.gateway_classes.len(),
+            Kind::Gateway => objects.gateways.len(),
+            Kind::ListenerSet => objects.listener_sets.len(),
+            Kind::HttpRoute => objects.http_routes.len(),
+            Kind::GrpcRoute => objects.grpc_routes.len(),
+            Kind::TlsRoute => objects.tls_routes.len(),
+            Kind::TcpRoute => objects.tcp_routes.len(),
+            Kind::UdpRoute => objects.udp_routes.len(),
+            Kind::ReferenceGrant => objects.reference_grants.len(),
+            Kind::BackendTlsPolicy => objects.backend_tls_policies.len(),
+            Kind::XBackendTrafficPolicy => objects.backend_traffic_policies.len(),
+            Kind::XBackend => objects.external_backends.len(),
             Kind::Lease => objects.leases.len(),
         };
         (kind, count)

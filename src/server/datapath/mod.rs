@@ -26,7 +26,10 @@ use crate::kernel::{Outbox, Server, ServerId, Time};
 const PROGRAMMED: &str = "pilus.dev/Programmed";
 
 /// The addresses and ports of each Service that is served here.
-type Served = BTreeMap<NamespacedName, Vec<(IpAddr, Port)>>;
+type Served = BTreeMap<NamespacedName, Vec<Place>>;
+
+/// Where a listener is reached.
+type Place = (IpAddr, Port, Transport);
 
 /// The server; see the module.
 pub struct DatapathServer {
@@ -95,13 +98,17 @@ impl DatapathServer {
         assignments: &Assignments,
         out: &mut Outbox<Message>,
     ) -> Served {
-        let mut table = ListenerTable { all: routes.listeners.clone(), ..ListenerTable::default() };
+        let mut table = ListenerTable {
+            routes: routes.generation,
+            all: routes.listeners.clone(),
+            ..ListenerTable::default()
+        };
         let mut served = Served::new();
         self.clashes.clear();
         for listener in &routes.listeners {
             let addresses = assignments.by_service.get(&listener.service);
             for &address in addresses.into_iter().flatten() {
-                let key = (address, listener.port);
+                let key = (address, listener.port, listener.protocol.transport());
                 if let Some(first) = table.by_address.get(&key) {
                     self.clashes.push(clash(listener, first, address));
                     continue;
@@ -126,8 +133,8 @@ impl DatapathServer {
         let mut steers: Vec<Steer> = served
             .values()
             .flatten()
-            .filter(|(address, _)| announced.considered.contains(address))
-            .map(|&(address, port)| Steer { address, port, transport: Transport::Tcp })
+            .filter(|(address, ..)| announced.considered.contains(address))
+            .map(|&(address, port, transport)| Steer { address, port, transport })
             .collect();
         steers.sort();
         let mut answers = (*announced).clone();
@@ -269,8 +276,8 @@ fn failure(text: &str) -> Problem {
 }
 
 /// Whether the hooks hold all places of a Service: no failure names one of its addresses.
-fn condition(places: &[(IpAddr, Port)], failures: &[String]) -> Condition {
-    let concerned = failures.iter().find(|text| places.iter().any(|(ip, _)| names(text, *ip)));
+fn condition(places: &[Place], failures: &[String]) -> Condition {
+    let concerned = failures.iter().find(|text| places.iter().any(|(ip, ..)| names(text, *ip)));
     match concerned {
         Some(text) => Condition {
             kind: PROGRAMMED,
@@ -279,8 +286,10 @@ fn condition(places: &[(IpAddr, Port)], failures: &[String]) -> Condition {
             message: text.clone(),
         },
         None => {
-            let places: Vec<String> =
-                places.iter().map(|&(ip, port)| SocketAddr::new(ip, port.0).to_string()).collect();
+            let places: Vec<String> = places
+                .iter()
+                .map(|&(ip, port, _)| SocketAddr::new(ip, port.0).to_string())
+                .collect();
             Condition {
                 kind: PROGRAMMED,
                 status: Truth::True,

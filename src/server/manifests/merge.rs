@@ -141,6 +141,7 @@ impl Tables {
             l2_policies: share(self.l2_policies, &old.l2_policies, &mut changed),
             leases: Rc::clone(&old.leases),
             skipped: if same_skipped { Rc::clone(&old.skipped) } else { Rc::new(skipped) },
+            ..old.clone()
         };
         (objects, changed || !same_skipped)
     }

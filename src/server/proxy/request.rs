@@ -7,7 +7,7 @@ use super::balance::Cluster;
 use super::connection::Connection;
 use super::date::with_date;
 use super::stats::count;
-use crate::api::route::{Action, Listener, Route};
+use crate::api::route::{Action, Listener, Request, Route};
 use crate::io::random;
 use crate::proto::http1::{
     BodyFraming, ForwardContext, HeaderEdits, HeaderSlots, LocalReply, MAX_HOST_BYTES, Parsed,
@@ -117,7 +117,7 @@ pub(super) fn next(connection: &mut Connection) -> Next {
                     route = refusing;
                     match &route.action {
                         Action::Refuse(status, why) => LocalReply::Status(*status, why),
-                        Action::Forward(_) | Action::RedirectHttps(_) => LocalReply::Internal,
+                        _ => LocalReply::Internal,
                     }
                 }
                 Decision::Reply(decided) => {
@@ -163,6 +163,7 @@ fn decide<'b>(
             // HTTP/1.0 without a host to redirect to.
             None => LocalReply::Status(400, ""),
         }),
+        Action::Redirect(_) => Decision::Reply(LocalReply::Internal),
         Action::Refuse(..) => Decision::Refuse(Rc::clone(route)),
     }
 }
@@ -173,7 +174,24 @@ fn find_route<'l>(listener: &'l Listener, head: &RequestHead<'_, '_>) -> Option<
     let host = head.authority.as_ref().map_or("", |authority| authority.host_lowercase(&mut lower));
     // `OPTIONS *` asks about the whole site.
     let path = if head.target == "*" { "/" } else { head.path() };
-    listener.hosts.find(host)?.find(path)
+    listener.hosts.find(host)?.find(path, &Asked(head))
+}
+
+/// A request head as the route table asks about it.
+struct Asked<'a, 's, 'b>(&'a RequestHead<'s, 'b>);
+
+impl Request for Asked<'_, '_, '_> {
+    fn method(&self) -> &str {
+        self.0.method
+    }
+
+    fn header(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        self.0.header(name).is_some_and(test)
+    }
+
+    fn query(&self, _name: &str, _test: &mut dyn FnMut(&str) -> bool) -> bool {
+        false
+    }
 }
 
 /// RFC 9110 section 9.2.2.

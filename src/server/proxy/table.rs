@@ -8,8 +8,9 @@ use std::rc::Rc;
 use super::balance::{Cluster, Plan};
 use super::upstream::Hosts;
 use crate::api::address::Port;
+use crate::api::datapath::Transport;
 use crate::api::endpoint::{Endpoint, Endpoints, ServicePort};
-use crate::api::route::{Action, Listener, ListenerProtocol, ListenerTable, Route};
+use crate::api::route::{Action, Listener, ListenerProtocol, ListenerTable, Route, Target};
 
 type Doors = HashMap<(Option<IpAddr>, Port), Door>;
 /// The endpoint list each cluster was made from, to see whether it has changed.
@@ -130,16 +131,19 @@ impl Snapshot {
     fn make_plan(&self, route: &Rc<Route>) -> Rc<Plan> {
         let backends: &[_] = match &route.action {
             Action::Forward(backends) => backends,
-            Action::RedirectHttps(_) | Action::Refuse(..) => &[],
+            Action::RedirectHttps(_) | Action::Redirect(_) | Action::Refuse(..) => &[],
         };
         let share =
-            |backend: &crate::api::route::Backend| (backend.weight, self.cluster(&backend.service));
+            |backend: &crate::api::route::Backend| (backend.weight, self.cluster(&backend.target));
         let plan = Rc::new(Plan::new(backends.iter().map(share)));
         self.plans.borrow_mut().insert(Rc::as_ptr(route), Rc::clone(&plan));
         plan
     }
 
-    fn cluster(&self, service: &ServicePort) -> Rc<Cluster> {
+    fn cluster(&self, target: &Target) -> Rc<Cluster> {
+        let Target::Service(service) = target else {
+            return Rc::new(Cluster::new(&[], 0, |endpoint| self.hosts.get(endpoint.address)));
+        };
         if let Some((_, cluster)) = self.clusters.borrow().get(service) {
             return Rc::clone(cluster);
         }
@@ -163,6 +167,7 @@ impl Door {
         match protocol {
             ListenerProtocol::Http => self.http.as_ref(),
             ListenerProtocol::Tls => self.tls.as_ref(),
+            ListenerProtocol::Tcp | ListenerProtocol::Udp => None,
         }
     }
 
@@ -170,6 +175,7 @@ impl Door {
         match protocol {
             ListenerProtocol::Http => &mut self.http,
             ListenerProtocol::Tls => &mut self.tls,
+            ListenerProtocol::Tcp | ListenerProtocol::Udp => &mut self.http,
         }
     }
 }
@@ -194,7 +200,7 @@ impl Hasher for PointerHasher {
 }
 
 fn steered_doors(table: &ListenerTable) -> Doors {
-    let door = |(&(address, port), listener): (&(IpAddr, Port), &Rc<Listener>)| {
+    let door = |(&(address, port, _), listener): (&(IpAddr, Port, Transport), &Rc<Listener>)| {
         ((Some(address), port), Door::of(listener))
     };
     table.by_address.iter().map(door).collect()
@@ -208,7 +214,7 @@ fn host_port(listener: &Listener) -> Port {
 /// shared listener of the port; else the only one.
 fn host_doors(table: &ListenerTable) -> (Doors, Vec<Conflict>) {
     let mut doors = Doors::new();
-    for ((address, _), listener) in &table.by_address {
+    for ((address, ..), listener) in &table.by_address {
         let door = doors.entry((Some(*address), host_port(listener))).or_default();
         *door.side(listener.protocol) = Some(Rc::clone(listener));
     }

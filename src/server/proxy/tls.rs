@@ -175,7 +175,9 @@ impl ResolvesServerCert for CurrentTable {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let name = hello.server_name().map(str::to_ascii_lowercase);
         OFFERING.with_borrow(|listener| match listener.as_ref()?.tls.find(name.as_deref())? {
-            TlsAction::Terminate(certificate) => Some(Arc::clone(&certificate.key)),
+            TlsAction::Terminate(termination) => {
+                termination.certificates.first().map(|certificate| Arc::clone(&certificate.key))
+            }
             TlsAction::Passthrough(_) | TlsAction::Refuse(_) => None,
         })
     }

@@ -309,7 +309,7 @@ impl Compiler<'_> {
         match self.service_port(&key, port) {
             Ok(port) => {
                 let service = ServicePort { service: key, port };
-                Action::Forward(vec![Backend { service, weight: 1 }])
+                Action::Forward(vec![Backend::new(service, 1)])
             }
             Err((part, why)) => {
                 let message = format!("{why}; requests get 503");

@@ -93,6 +93,7 @@ fn port_spec(port: Port, dedicated: Option<&(Rc<Ingress>, Settings)>) -> Service
         target: TargetPort::Number(port.0),
         protocol: PortProtocol::Tcp,
         node_port,
+        app_protocol: None,
     }
 }
 
