@@ -56,6 +56,9 @@ trait Connection {
         &'c mut self,
         incoming: &'i mut [u8],
     ) -> UnbufferedStatus<'c, 'i, Self::Data>;
+
+    /// Whether something waits to be encoded.
+    fn has_output(&self) -> bool;
 }
 
 /// What is encrypted.
@@ -303,12 +306,15 @@ impl Records {
         }
     }
 
-    /// See [`TlsStream::advance`].
+    /// See [`TlsStream::advance`]. Once that has failed it fails for ever.
     fn advance<C: Connection>(
         &mut self,
         connection: &mut C,
         plaintext: &mut Buffer,
     ) -> io::Result<()> {
+        if let Some(error) = &self.failed {
+            return Err(refused(error.clone()));
+        }
         loop {
             let UnbufferedStatus { mut discard, state, .. } =
                 connection.process(self.incoming.as_mut_slice());
@@ -334,24 +340,19 @@ impl Records {
                     true
                 }
                 Ok(_) => false,
-                Err(error) if self.failed.is_none() => {
-                    // Once more: the alert for the peer is waiting to be encoded. What is left must not be looked
-                    // at again, rustls would say the same a second time.
-                    self.failed = Some(error);
-                    discard = self.incoming.len();
-                    true
-                }
                 Err(error) => {
-                    self.incoming.consume(discard.min(self.incoming.len()));
-                    return Err(refused(self.failed.clone().unwrap_or(error)));
+                    self.failed = Some(error);
+                    false
                 }
             };
             self.incoming.consume(discard);
-            if !more {
-                return match &self.failed {
-                    Some(error) => Err(refused(error.clone())),
-                    None => Ok(()),
-                };
+            match &self.failed {
+                // The alert for the peer is waiting to be encoded. Beyond it rustls would look at the same bytes again,
+                // which it does not expect.
+                Some(_) if connection.has_output() => {}
+                Some(error) => return Err(refused(error.clone())),
+                None if more => {}
+                None => return Ok(()),
             }
         }
     }
@@ -367,6 +368,10 @@ impl Connection for UnbufferedServerConnection {
     ) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(incoming)
     }
+
+    fn has_output(&self) -> bool {
+        self.wants_write()
+    }
 }
 
 impl Connection for UnbufferedClientConnection {
@@ -378,6 +383,10 @@ impl Connection for UnbufferedClientConnection {
         incoming: &'i mut [u8],
     ) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(incoming)
+    }
+
+    fn has_output(&self) -> bool {
+        self.wants_write()
     }
 }
 
