@@ -4,6 +4,12 @@ mod build;
 #[cfg(test)]
 mod endpoint;
 #[cfg(test)]
+mod gateway;
+#[cfg(test)]
+mod gateway_build;
+#[cfg(test)]
+mod gateway_route;
+#[cfg(test)]
 mod ingress;
 #[cfg(test)]
 mod pipeline;

@@ -1,0 +1,1 @@
+//! Attachment, HTTPRoute and GRPCRoute (spec 5.4 to 5.6).
