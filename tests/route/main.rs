@@ -8,6 +8,10 @@ mod gateway;
 #[cfg(test)]
 mod gateway_build;
 #[cfg(test)]
+mod gateway_l4;
+#[cfg(test)]
+mod gateway_policy;
+#[cfg(test)]
 mod gateway_route;
 #[cfg(test)]
 mod ingress;

@@ -18,6 +18,7 @@ use select::{PodIndex, Target};
 use crate::api::address::Port;
 use crate::api::endpoint::{Endpoint, Endpoints, ServicePort};
 use crate::api::meta::{Kind, Meta, NamespacedName, ObjectKey, Origin, Str};
+use crate::api::object::gateway::ExternalBackend;
 use crate::api::object::{EndpointSlice, Pod, PortProtocol, Service, ServiceType};
 use crate::api::objects::{Generated, Objects};
 use crate::api::problem::{Problem, Severity};
@@ -94,6 +95,7 @@ impl EndpointServer {
             }
             generated.endpoint_slices.extend(known.generated.iter().map(Rc::clone));
         }
+        endpoints.by_port.extend(objects.external_backends.values().filter_map(|it| external(it)));
         if self.objects.is_none() || endpoints.by_port != self.endpoints.by_port {
             self.endpoints = Rc::new(endpoints);
             self.send_endpoints(wiring::PROXY, out);
@@ -119,7 +121,8 @@ impl EndpointServer {
         let Some(old) = &self.objects else { return true };
         !(Rc::ptr_eq(&old.pods, &objects.pods)
             && Rc::ptr_eq(&old.services, &objects.services)
-            && Rc::ptr_eq(&old.endpoint_slices, &objects.endpoint_slices))
+            && Rc::ptr_eq(&old.endpoint_slices, &objects.endpoint_slices)
+            && Rc::ptr_eq(&old.external_backends, &objects.external_backends))
     }
 }
 
@@ -222,6 +225,23 @@ fn slice_endpoints<'a>(
             })
         })
     })
+}
+
+/// The endpoint of an XBackend whose host is an IP address: that of the Service port `xbackend/NAME`, a name that no
+/// Service can have.
+fn external(backend: &ExternalBackend) -> Option<(ServicePort, Rc<[Endpoint]>)> {
+    let host = backend.hostname.trim_start_matches('[').trim_end_matches(']');
+    let NamespacedName { namespace, name } = &backend.meta.name;
+    let service =
+        NamespacedName { namespace: Str::clone(namespace), name: format!("xbackend/{name}").into() };
+    let endpoint = Endpoint {
+        address: SocketAddr::new(host.parse().ok()?, backend.port),
+        ready: true,
+        terminating: false,
+        node: None,
+        pod: None,
+    };
+    Some((ServicePort { service, port: Port(backend.port) }, Rc::new([endpoint])))
 }
 
 /// The EndpointSlices of each Service, without those made here.
