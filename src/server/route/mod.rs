@@ -198,7 +198,8 @@ fn share_unchanged(old: &[Rc<Listener>], new: Vec<Listener>) -> (Vec<Rc<Listener
     let mut changed = old.len() != new.len();
     let mut shared = Vec::with_capacity(new.len());
     for (at, listener) in new.into_iter().enumerate() {
-        let same = old.binary_search_by(|l| key(l).cmp(&key(&listener))).ok().map(|at| (at, &old[at]));
+        let same =
+            old.binary_search_by(|l| key(l).cmp(&key(&listener))).ok().map(|at| (at, &old[at]));
         match same {
             Some((was_at, same)) if **same == listener => {
                 changed |= was_at != at;

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::policy::{Policies, validation, with_client};
 use super::reference::{Grants, Referrer, is};
 use super::status::Fault;
+use crate::api::address::is_elsewhere;
 use crate::api::endpoint::ServicePort;
 use crate::api::meta::{Kind, NamespacedName, Str};
 use crate::api::object::gateway::ExternalBackend;
@@ -70,7 +71,11 @@ impl<'c, 'a> Backends<'c, 'a> {
     }
 
     /// The backend without its filters; it refuses if the fault is there.
-    pub(super) fn resolve(&mut self, of: Use<'_>, reference: &BackendRef) -> (Backend, Option<Fault>) {
+    pub(super) fn resolve(
+        &mut self,
+        of: Use<'_>,
+        reference: &BackendRef,
+    ) -> (Backend, Option<Fault>) {
         let found = self.find(of, reference);
         let weight = reference.weight;
         match found {
@@ -127,7 +132,8 @@ impl<'c, 'a> Backends<'c, 'a> {
             _ => self.policies.tls(&name, &found.spec.name),
         };
         let is_http = matches!(of.traffic, Traffic::Http | Traffic::Grpc);
-        if is_http && (app == AppProtocol::Unsupported || app == AppProtocol::Tls && secured.is_none())
+        if is_http
+            && (app == AppProtocol::Unsupported || app == AppProtocol::Tls && secured.is_none())
         {
             let written = found.spec.app_protocol.as_deref().unwrap_or_default();
             let why = if app == AppProtocol::Tls {
@@ -257,30 +263,11 @@ fn external_protocol(
 /// Whether requests may go there: never to this node itself or to what only it can reach.
 fn external_address(backend: &ExternalBackend) -> Result<(), Refusal> {
     let name = &backend.meta.name;
-    let refused =
-        |message: String| Err((503, Fault::new("BackendNotFound", message), true));
+    let refused = |message: String| Err((503, Fault::new("BackendNotFound", message), true));
     let host = backend.hostname.trim_start_matches('[').trim_end_matches(']');
-    let Ok(address) = host.parse::<IpAddr>() else {
-        return refused(format!(
-            "XBackend {name}: {host} is a name, and names are not looked up yet; use an IP address"
-        ));
-    };
-    let only_here = match address.to_canonical() {
-        IpAddr::V4(v4) => {
-            v4.is_loopback()
-                || v4.is_unspecified()
-                || v4.is_link_local()
-                || v4.is_multicast()
-                || v4.is_broadcast()
-        }
-        IpAddr::V6(v6) => {
-            v6.is_loopback()
-                || v6.is_unspecified()
-                || v6.is_unicast_link_local()
-                || v6.is_multicast()
-        }
-    };
-    if only_here {
+    // Names are looked up by the endpoint server, which leaves such addresses out as well.
+    let Ok(address) = host.parse::<IpAddr>() else { return Ok(()) };
+    if !is_elsewhere(address) {
         return refused(format!("XBackend {name}: {address} is not an address of another host"));
     }
     Ok(())
