@@ -59,7 +59,8 @@ fn a_class_of_ours_says_what_is_supported() {
 
 #[test]
 fn whose_a_gateway_is() {
-    for (class, ours) in [("pilus", true), ("cilium", true), ("strange", false), ("piluss", false)] {
+    for (class, ours) in [("pilus", true), ("cilium", true), ("strange", false), ("piluss", false)]
+    {
         let gateway = Gateway { class: class.into(), ..gw(&[on("http 80 HTTP")]) };
         let mut objects = cluster();
         objects.gateway_classes = Default::default();
@@ -67,8 +68,11 @@ fn whose_a_gateway_is() {
         let router = Router::gateway(objects);
         assert_eq!(router.status(Kind::Gateway, "infra/gw").is_some(), ours, "{class}");
         assert_eq!(router.table.listeners.len(), usize::from(ours));
-        let misspelt: &[&str] =
-            if class == "piluss" { &["W infra/gw spec.gatewayClassName..did you mean"] } else { &[] };
+        let misspelt: &[&str] = if class == "piluss" {
+            &["W infra/gw spec.gatewayClassName..did you mean"]
+        } else {
+            &[]
+        };
         router.complains(misspelt);
     }
 }
@@ -101,7 +105,8 @@ fn a_gateway_gets_a_service_an_address_and_its_status() {
         format!("more {HTTP} 0: {GOOD}"),
     ];
     assert_eq!(router.listeners(Kind::Gateway, "infra/gw"), expected);
-    let table: Vec<_> = router.table.listeners.iter().map(|l| (l.port.0, l.protocol.transport())).collect();
+    let table: Vec<_> =
+        router.table.listeners.iter().map(|l| (l.port.0, l.protocol.transport())).collect();
     assert_eq!(table, [(53, Transport::Udp), (80, Transport::Tcp)]);
 }
 
@@ -159,6 +164,8 @@ fn programmed_comes_from_effects() {
     assert_eq!(conditions(&router), (pending.clone(), waiting.clone()));
     router.serving(2, &[]);
     assert_eq!(conditions(&router), (pending.clone(), waiting.clone()));
+    router.serving(4, &[]);
+    assert_eq!(conditions(&router), (pending.clone(), waiting.clone()), "from before a restart");
     router.serving(3, &[80]);
     assert_eq!(conditions(&router), (pending, waiting));
     router.serving(3, &[]);
@@ -169,7 +176,9 @@ fn programmed_comes_from_effects() {
 
 #[test]
 fn unsupported_protocol() {
-    let strange = format!("x []\u{20}0: Accepted=False/UnsupportedProtocol Programmed=False/Invalid ResolvedRefs Conflicted");
+    let strange = format!(
+        "x []\u{20}0: Accepted=False/UnsupportedProtocol Programmed=False/Invalid ResolvedRefs Conflicted"
+    );
     let router = with(gw(&[on("x 1111 INVALID")]), |_| {});
     assert_eq!(router.listeners(Kind::Gateway, "infra/gw"), [strange.clone()]);
     let none = "Accepted=False/ListenersNotValid Programmed=False/Invalid";
@@ -218,8 +227,9 @@ fn certificates_that_cannot_be_used_or_are_not_permitted() {
     };
     let good = (format!("https {HTTP} 0: {GOOD}"), "Accepted Programmed".to_owned());
     let bad = |reason: &str| {
-        let listener =
-            format!("https {HTTP} 0: Accepted Programmed=False/Invalid ResolvedRefs=False/{reason} Conflicted");
+        let listener = format!(
+            "https {HTTP} 0: Accepted Programmed=False/Invalid ResolvedRefs=False/{reason} Conflicted"
+        );
         (listener, "Accepted Programmed=False/Invalid".to_owned())
     };
     assert_eq!(state("good", &|_| {}), good);
@@ -313,12 +323,15 @@ fn how_clients_are_checked() {
         insecure_fallback,
     };
     let state = |default: Option<FrontendValidation>, port: Option<Option<FrontendValidation>>| {
-        let mut gateway =
-            gw(&[with_tls("https 443 HTTPS", &["good"]), on("http 80 HTTP"), with_tls("more 8443 HTTPS", &["good"])]);
+        let mut gateway = gw(&[
+            with_tls("https 443 HTTPS", &["good"]),
+            on("http 80 HTTP"),
+            with_tls("more 8443 HTTPS", &["good"]),
+        ]);
         gateway.frontend_validation = default;
         gateway.frontend_validation_per_port = port.map(|it| (8443, it)).into_iter().collect();
         let router = with(gateway, |objects| {
-            put(&mut objects.secrets, crate::build::secret("infra/good", &chain, &key));
+            put(&mut objects.secrets, secret("infra/good", &chain, &key));
             put(&mut objects.config_maps, authorities("infra/ca", &ca));
             put(&mut objects.config_maps, authorities("other/ca", &ca));
             put(&mut objects.config_maps, authorities("infra/bad", "nothing"));
@@ -340,7 +353,10 @@ fn how_clients_are_checked() {
     let ca = || validation(&[("ConfigMap", "ca")], false);
     assert_eq!(state(None, None), (good(), [Some(None); 2], fine.clone()));
     assert_eq!(state(Some(ca()), None), (good(), [Some(Some(false)); 2], fine.clone()));
-    assert_eq!(state(Some(ca()), Some(None)), (good(), [Some(Some(false)), Some(None)], fine.clone()));
+    assert_eq!(
+        state(Some(ca()), Some(None)),
+        (good(), [Some(Some(false)), Some(None)], fine.clone())
+    );
     let insecure = validation(&[("ConfigMap", "ca")], true);
     let warned = format!("{fine} InsecureFrontendValidationMode=True/ConfigurationChanged");
     assert_eq!(state(None, Some(Some(insecure))), (good(), [Some(None), Some(Some(true))], warned));
@@ -351,14 +367,19 @@ fn how_clients_are_checked() {
         ("ConfigMap", "other/ca", "RefNotPermitted"),
     ] {
         let bad = validation(&[(kind, name)], false);
-        let none = format!("Accepted=False/NoValidCACertificate Programmed=False/Invalid ResolvedRefs=False/{reason} Conflicted");
+        let none = format!(
+            "Accepted=False/NoValidCACertificate Programmed=False/Invalid ResolvedRefs=False/{reason} Conflicted"
+        );
         let (listeners, auth, gateway) = state(Some(bad.clone()), Some(Some(ca())));
         assert_eq!(listeners, [none.clone(), GOOD.to_owned(), GOOD.to_owned()], "{kind} {name}");
         assert_eq!(auth, [None, Some(Some(false))], "nothing is served without the check");
         assert_eq!(gateway, "Accepted=True/ListenersNotValid Programmed");
         let some = validation(&[(kind, name), ("ConfigMap", "ca")], false);
         let (listeners, auth, _) = state(Some(some), None);
-        assert_eq!(listeners[0], format!("Accepted Programmed ResolvedRefs=False/{reason} Conflicted"));
+        assert_eq!(
+            listeners[0],
+            format!("Accepted Programmed ResolvedRefs=False/{reason} Conflicted")
+        );
         assert_eq!(auth[0], Some(Some(false)));
     }
 }
@@ -377,9 +398,18 @@ fn conflicts_within_a_gateway_have_no_winner() {
         listeners.collect::<Vec<_>>()
     };
     let (hostname, protocol) = ("HostnameConflict", "ProtocolConflict");
-    assert_eq!(conflicts(&[on("a 80 HTTP"), on("b 80 HTTP a.com"), on("c 80 HTTP *.com")]), ["-"; 3]);
-    assert_eq!(conflicts(&[on("a 80 HTTP"), on("b 80 HTTP"), on("c 80 HTTP x.com")]), [hostname, hostname, "-"]);
-    assert_eq!(conflicts(&[on("a 80 HTTP x"), on("b 80 TCP"), on("c 81 HTTP x")]), [protocol, protocol, "-"]);
+    assert_eq!(
+        conflicts(&[on("a 80 HTTP"), on("b 80 HTTP a.com"), on("c 80 HTTP *.com")]),
+        ["-"; 3]
+    );
+    assert_eq!(
+        conflicts(&[on("a 80 HTTP"), on("b 80 HTTP"), on("c 80 HTTP x.com")]),
+        [hostname, hostname, "-"]
+    );
+    assert_eq!(
+        conflicts(&[on("a 80 HTTP x"), on("b 80 TCP"), on("c 81 HTTP x")]),
+        [protocol, protocol, "-"]
+    );
     assert_eq!(conflicts(&[on("a 53 TCP"), on("b 53 UDP")]), ["-"; 2], "two transports");
     assert_eq!(conflicts(&[on("a 53 TCP"), on("b 53 TCP")]), [protocol; 2]);
     let (pass, own) = (with_tls("a 443 TLS a.com", &[]), with_tls("b 443 TLS a.com", &["x"]));
@@ -395,9 +425,8 @@ fn allowing(from: FromNamespaces, listeners: &[GatewayListener]) -> Gateway {
 
 #[test]
 fn whether_listener_sets_may_attach() {
-    let selector = LabelSelector {
-        requirements: vec![Requirement::In("team".into(), vec!["blue".into()])],
-    };
+    let selector =
+        LabelSelector { requirements: vec![Requirement::In("team".into(), vec!["blue".into()])] };
     for (from, infra, other, blue) in [
         (FromNamespaces::None, false, false, false),
         (FromNamespaces::Same, true, false, false),
@@ -450,7 +479,11 @@ fn a_listener_set_gives_way_to_what_comes_before_it() {
         put(&mut objects.tcp_routes, route);
         put(&mut objects.http_routes, http("infra/r", &["set:z-old"]).rule(&[], &["b:80"]));
     });
-    let lost = |reason: &str| format!("Accepted=False/ListenerConflict Programmed=False/Invalid ResolvedRefs Conflicted=True/{reason}");
+    let lost = |reason: &str| {
+        format!(
+            "Accepted=False/ListenerConflict Programmed=False/Invalid ResolvedRefs Conflicted=True/{reason}"
+        )
+    };
     assert_eq!(router.listeners(Kind::Gateway, "infra/gw"), [format!("http {HTTP} 0: {GOOD}")]);
     assert_eq!(router.conditions(Kind::Gateway, "infra/gw"), "Accepted Programmed");
     let some = "Accepted=True/ListenersNotValid Programmed";
@@ -481,9 +514,11 @@ fn a_listener_set_gives_way_to_what_comes_before_it() {
 #[test]
 fn secrets_of_a_listener_set_need_a_grant_for_it() {
     let (chain, key) = certificate(&["a.com"], 2025, 2030);
-    for (from, granted) in [("sets Gateway", false), ("sets ListenerSet", true), ("infra ListenerSet", false)] {
+    for (from, granted) in
+        [("sets Gateway", false), ("sets ListenerSet", true), ("infra ListenerSet", false)]
+    {
         let router = with(allowing(FromNamespaces::All, &[on("http 80 HTTP")]), |objects| {
-            put(&mut objects.secrets, crate::build::secret("other/good", &chain, &key));
+            put(&mut objects.secrets, secret("other/good", &chain, &key));
             let listener = with_tls("own 443 HTTPS", &["other/good"]);
             put(&mut objects.listener_sets, listener_set("sets/set", 1, "infra/gw", &[listener]));
             put(&mut objects.reference_grants, grant("other", from, "Secret"));

@@ -1,6 +1,7 @@
 //! Small builders for the objects of Gateway API, and questions to a route server that has them.
 use std::rc::Rc;
 
+use pilus::api::Message;
 use pilus::api::address::{Generation, Port};
 use pilus::api::config::Config;
 use pilus::api::datapath::Transport;
@@ -17,7 +18,6 @@ use pilus::api::object::{ConfigMap, PortProtocol};
 use pilus::api::objects::Objects;
 use pilus::api::route::{Action, Backend, Request, Route, Serving, Target, TlsAction};
 use pilus::api::status::{Condition, GatewayApiStatus, ObjectStatus, Truth};
-use pilus::api::Message;
 
 use crate::build::*;
 
@@ -50,7 +50,12 @@ pub(crate) fn gateway(text: &str, listeners: &[GatewayListener]) -> Gateway {
     }
 }
 
-pub(crate) fn listener_set(text: &str, created: u64, parent: &str, listeners: &[GatewayListener]) -> ListenerSet {
+pub(crate) fn listener_set(
+    text: &str,
+    created: u64,
+    parent: &str,
+    listeners: &[GatewayListener],
+) -> ListenerSet {
     let mut meta = meta(text);
     meta.created = created;
     meta.generation = 2;
@@ -153,7 +158,11 @@ pub(crate) fn matching(text: &str) -> HttpRouteMatch {
 pub(crate) fn http(text: &str, parents: &[&str]) -> HttpRoute {
     let mut meta = meta(text);
     meta.generation = 5;
-    HttpRoute { meta, parents: parents.iter().map(|it| parent(it)).collect(), ..HttpRoute::default() }
+    HttpRoute {
+        meta,
+        parents: parents.iter().map(|it| parent(it)).collect(),
+        ..HttpRoute::default()
+    }
 }
 
 pub(crate) fn grpc(text: &str, parents: &[&str]) -> GrpcRoute {
@@ -308,7 +317,7 @@ impl Router {
     }
 
     pub(crate) fn acknowledge(&mut self) {
-        let serving = Serving { routes: Generation(u64::MAX), failed: vec![] };
+        let serving = Serving { routes: self.table.generation, failed: vec![] };
         self.send(Message::Serving(Rc::new(serving)));
     }
 

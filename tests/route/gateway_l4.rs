@@ -120,13 +120,16 @@ fn one_of_several_routes_of_a_listener_serves_all_are_accepted() {
     {
         let section = if kind == Kind::TcpRoute { "gw#t" } else { "gw" };
         let to = |service: &str| format!("{service}:{backend}");
-        let route =
-            |name: &str, service: &str, created| {
-                (table, aged(l4(name, &[section], &[], &[&to(service)]), created))
-            };
+        let route = |name: &str, service: &str, created| {
+            (table, aged(l4(name, &[section], &[], &[&to(service)]), created))
+        };
         let router = routed(
             &listeners,
-            &[route("infra/a-new", "a", 2), route("infra/c-old", "c", 1), route("infra/b-old", "b", 1)],
+            &[
+                route("infra/a-new", "a", 2),
+                route("infra/c-old", "c", 1),
+                route("infra/b-old", "b", 1),
+            ],
         );
         assert_eq!(forward(&router, port), to("b"), "the oldest, then by name");
         for name in ["infra/a-new", "infra/b-old", "infra/c-old"] {

@@ -19,7 +19,13 @@ use crate::gateway_build::*;
 const X: &str = "XBackend.gateway.networking.x-k8s.io=";
 
 /// A policy for `SERVICE[#PORT NAME]`… with the authorities of a ConfigMap in its namespace.
-fn policy(text: &str, created: u64, targets: &[&str], hostname: &str, ca: ObjectRef) -> BackendTlsPolicy {
+fn policy(
+    text: &str,
+    created: u64,
+    targets: &[&str],
+    hostname: &str,
+    ca: ObjectRef,
+) -> BackendTlsPolicy {
     let mut meta = meta(text);
     meta.created = created;
     meta.generation = 4;
@@ -91,7 +97,10 @@ fn a_policy_for_a_port_goes_before_one_for_the_service() {
         put(policies, policy("infra/whole", 1, &["a"], "whole.com", ca()));
         put(policies, policy("infra/port", 2, &["a#other"], "port.com", ca()));
     });
-    assert_eq!(["/a", "/81", "/b"].map(|path| shown(&router, path)), ["whole.com", "port.com", "plain"]);
+    assert_eq!(
+        ["/a", "/81", "/b"].map(|path| shown(&router, path)),
+        ["whole.com", "port.com", "plain"]
+    );
     for name in ["infra/whole", "infra/port"] {
         assert_eq!(router.parents(Kind::BackendTlsPolicy, name), ["Accepted ResolvedRefs"]);
     }
@@ -126,8 +135,14 @@ fn a_policy_that_cannot_be_honoured_closes_its_backend() {
     let with = |authorities: ObjectRef| policy("infra/p", 1, &["a"], "a.com", authorities);
     let no_ca = "Accepted=False/NoValidCACertificate";
     for (policy, expected) in [
-        (with(object("", "ConfigMap", "missing")), format!("{no_ca} ResolvedRefs=False/InvalidCACertificateRef")),
-        (with(object("", "ConfigMap", "bad")), format!("{no_ca} ResolvedRefs=False/InvalidCACertificateRef")),
+        (
+            with(object("", "ConfigMap", "missing")),
+            format!("{no_ca} ResolvedRefs=False/InvalidCACertificateRef"),
+        ),
+        (
+            with(object("", "ConfigMap", "bad")),
+            format!("{no_ca} ResolvedRefs=False/InvalidCACertificateRef"),
+        ),
         (with(object("", "Secret", "ca")), format!("{no_ca} ResolvedRefs=False/InvalidKind")),
         (system, "Accepted=False/Invalid ResolvedRefs".to_owned()),
     ] {
@@ -178,7 +193,10 @@ fn names_and_uris_are_handed_on() {
     let router = world(|objects| put(&mut objects.backend_tls_policies, wanted));
     let settings = settings(&router, "/a");
     let tls = settings.tls.as_ref().unwrap();
-    assert_eq!((&tls.names[..], &tls.uris[..]), (&["x.com".into()][..], &["spiffe://x/y".into()][..]));
+    assert_eq!(
+        (&tls.names[..], &tls.uris[..]),
+        (&["x.com".into()][..], &["spiffe://x/y".into()][..])
+    );
 }
 
 #[test]
@@ -207,7 +225,8 @@ fn termination_is_encrypted_again_and_passthrough_is_not() {
     let router = world(|objects| {
         put(&mut objects.secrets, secret("infra/x", &chain, &key));
         put(&mut objects.backend_tls_policies, policy("infra/p", 1, &["a"], "a.com", ca()));
-        let listeners = [with_tls("end 443 TLS end.com", &["x"]), with_tls("pass 443 TLS pass.com", &[])];
+        let listeners =
+            [with_tls("end 443 TLS end.com", &["x"]), with_tls("pass 443 TLS pass.com", &[])];
         put(&mut objects.gateways, gateway("infra/gw", &listeners));
         let names = ["end.com", "pass.com"];
         put(&mut objects.tls_routes, l4("infra/t", &["gw"], &names, &["a:80"]));
@@ -228,7 +247,9 @@ fn termination_is_encrypted_again_and_passthrough_is_not() {
 fn each_gateway_shows_its_own_certificate() {
     let router = world(|objects| {
         put(&mut objects.backend_tls_policies, policy("infra/p", 1, &["a"], "a.com", ca()));
-        for (text, secret) in [("infra/gw", None), ("infra/one", Some("client")), ("infra/two", Some("missing"))] {
+        for (text, secret) in
+            [("infra/gw", None), ("infra/one", Some("client")), ("infra/two", Some("missing"))]
+        {
             let client_certificate = secret.map(|secret| object("", "Secret", secret));
             let gateway = Gateway { client_certificate, ..gateway(text, &[on("http 80 HTTP")]) };
             put(&mut objects.gateways, gateway);
@@ -244,7 +265,9 @@ fn each_gateway_shows_its_own_certificate() {
         match (&backends[0].target, &backends[0].settings.tls) {
             (Target::Refuse(status, _), _) => format!("refuse {status}"),
             (_, None) => "plain".to_owned(),
-            (_, Some(tls)) => tls.client.as_ref().map_or("none".to_owned(), |it| it.secret.to_string()),
+            (_, Some(tls)) => {
+                tls.client.as_ref().map_or("none".to_owned(), |it| it.secret.to_string())
+            }
         }
     };
     assert_eq!(client("gw", "/a"), "none");
@@ -328,7 +351,10 @@ fn hosts_outside_of_the_cluster() {
 #[test]
 fn tls_to_hosts_outside_of_the_cluster() {
     let validation = policy("infra/p", 1, &[], "api.example.com", ca()).validation;
-    let tls = ExternalTls { validation: Some(validation), client_certificate: Some(object("", "Secret", "client")) };
+    let tls = ExternalTls {
+        validation: Some(validation),
+        client_certificate: Some(object("", "Secret", "client")),
+    };
     let (_, status, router) = with_external(external("192.0.2.1", None, Some(tls.clone())));
     assert_eq!(status, "Accepted ResolvedRefs");
     let found = settings(&router, "/").tls.clone().unwrap();
@@ -348,7 +374,8 @@ fn tls_to_hosts_outside_of_the_cluster() {
 fn annotations_of_services_say_how_endpoints_are_talked_to() {
     let annotated = |notes: &[(&str, &str)]| {
         let mut service = service("infra/b", &[("http", 80)]);
-        let notes = notes.iter().map(|&(key, value)| (format!("pilus.dev/{key}").into(), value.into()));
+        let notes =
+            notes.iter().map(|&(key, value)| (format!("pilus.dev/{key}").into(), value.into()));
         service.meta.annotations = notes.collect();
         let router = world(|objects| {
             let own = ingress("infra/i").note("loadbalancer-mode", "dedicated");
@@ -392,7 +419,9 @@ fn annotations_of_services_say_how_endpoints_are_talked_to() {
         let (settings, problems) = annotated(&[(key, value)]);
         assert_eq!(*settings, UpstreamSettings::default(), "{key}");
         assert_eq!(problems.len(), 1, "{problems:?}");
-        assert!(problems[0].starts_with(&format!("E infra/b metadata.annotations.pilus.dev/{key}")));
+        assert!(
+            problems[0].starts_with(&format!("E infra/b metadata.annotations.pilus.dev/{key}"))
+        );
     }
     let (_, problems) = annotated(&[("load-balansing", "random")]);
     assert!(problems[0].contains("did you mean"), "{problems:?}");

@@ -68,7 +68,11 @@ fn attachment_by_parent_then_kind_and_namespace_then_hostname() {
         let text = format!("{namespace}/r");
         let route = http(&text, &[parent]).hosts(hostnames).rule(&[], &["a:80"]);
         let router = routed(&listeners, &[route]);
-        assert_eq!(router.parents(Kind::HttpRoute, &text), [expected.clone()], "{parent} {hostnames:?}");
+        assert_eq!(
+            router.parents(Kind::HttpRoute, &text),
+            [expected.clone()],
+            "{parent} {hostnames:?}"
+        );
         let complaints = router.problems();
         let said = complaints.iter().any(|it| it.contains("spec.parentRefs[0]"));
         assert_eq!(said, expected != ok, "{complaints:?}");
@@ -80,7 +84,10 @@ fn statuses_echo_each_parent_of_ours_and_no_other() {
     let strange = gateway("infra/strange", &plain());
     let route = http("infra/r", &["gw#http", "strange", "gw#nobody", "missing", "infra/gw"]);
     let router = routed_with(&plain(), &[route.rule(&[], &["a:80"])], |objects| {
-        put(&mut objects.gateways, pilus::api::object::gateway::Gateway { class: "x".into(), ..strange });
+        put(
+            &mut objects.gateways,
+            pilus::api::object::gateway::Gateway { class: "x".into(), ..strange },
+        );
     });
     let status = router.api_status(Kind::HttpRoute, "infra/r");
     assert_eq!(status.observed_generation, 5);
@@ -173,8 +180,12 @@ fn routes_of_listener_sets_are_theirs_alone() {
 
 #[test]
 fn a_request_meets_the_routes_of_its_most_specific_listener_only() {
-    let listeners =
-        [on("any 80 HTTP"), on("wild 80 HTTP *.example.com"), on("deep 80 HTTP *.foo.example.com"), on("exact 80 HTTP abc.foo.example.com")];
+    let listeners = [
+        on("any 80 HTTP"),
+        on("wild 80 HTTP *.example.com"),
+        on("deep 80 HTTP *.foo.example.com"),
+        on("exact 80 HTTP abc.foo.example.com"),
+    ];
     let one = |name: &str, section: &str, path: &str| {
         http(&format!("infra/{name}"), &[&format!("gw#{section}")]).rule(&[path], &["a:80"])
     };
@@ -207,7 +218,11 @@ fn a_request_meets_the_routes_of_its_most_specific_listener_only() {
 #[test]
 fn a_route_has_the_common_hostnames_and_no_other() {
     // With hostnames of its own that are more specific than the listener's, less so, and neither.
-    let listeners = [on("very 80 HTTP very.specific.com"), on("wild 80 HTTP *.wildcard.io"), on("also 80 HTTP *.anotherwildcard.io")];
+    let listeners = [
+        on("very 80 HTTP very.specific.com"),
+        on("wild 80 HTTP *.wildcard.io"),
+        on("also 80 HTTP *.anotherwildcard.io"),
+    ];
     let routes = [
         http("infra/one", &["gw"])
             .hosts(&["non.matching.com", "*.nonmatchingwildcard.io", "very.specific.com"])
@@ -215,9 +230,7 @@ fn a_route_has_the_common_hostnames_and_no_other() {
         http("infra/two", &["gw"])
             .hosts(&["very.specific.com", "*.specific.com", "foo.wildcard.io"])
             .rule(&["P/s2"], &["b:80"]),
-        http("infra/three", &["gw"])
-            .hosts(&["*.io", "wildcard.io"])
-            .rule(&["P/s3"], &["c:80"]),
+        http("infra/three", &["gw"]).hosts(&["*.io", "wildcard.io"]).rule(&["P/s3"], &["c:80"]),
     ];
     let router = routed(&listeners, &routes);
     for (host, path, expected) in [
@@ -264,10 +277,11 @@ fn tls_and_hosts_of_one_port_have_the_same_scopes() {
         with_tls("wild 443 HTTPS *.wildcard.org", &["y"]),
         with_tls("lost 443 HTTPS lost.wildcard.org", &["missing"]),
     ];
-    let router = routed_with(&listeners, &[http("infra/r", &["gw"]).rule(&[], &["a:80"])], |objects| {
-        put(&mut objects.secrets, secret("infra/x", &chain, &key));
-        put(&mut objects.secrets, secret("infra/y", &chain, &key));
-    });
+    let router =
+        routed_with(&listeners, &[http("infra/r", &["gw"]).rule(&[], &["a:80"])], |objects| {
+            put(&mut objects.secrets, secret("infra/x", &chain, &key));
+            put(&mut objects.secrets, secret("infra/y", &chain, &key));
+        });
     for (name, secrets, scope) in [
         ("first.org", "x,y", 1),
         ("second.org", "x", 2),
@@ -316,7 +330,11 @@ fn the_most_specific_match_wins_over_all_routes_of_a_host() {
         ("PUT", "/onetwo", &[], &[], "c:80"),
     ] {
         let ask = Ask { method, headers, query };
-        assert_eq!(router.route(80, "h", path, &ask), expected, "{method} {path} {headers:?} {query:?}");
+        assert_eq!(
+            router.route(80, "h", path, &ask),
+            expected,
+            "{method} {path} {headers:?} {query:?}"
+        );
     }
 }
 
@@ -401,7 +419,8 @@ fn backends_that_cannot_be_used_refuse_their_share() {
     ] {
         let route = http("infra/r", &["gw"]).rule(&["P/"], &["b:80*3", backend]);
         let router = routed_with(&plain(), &[route], |objects| {
-            let named = Service { kind: ServiceType::ExternalName, ..service("infra/named", &[("", 80)]) };
+            let named =
+                Service { kind: ServiceType::ExternalName, ..service("infra/named", &[("", 80)]) };
             put(&mut objects.services, named);
             for (name, protocol) in [("infra/odd", "example.com/x"), ("infra/tls", "https")] {
                 let mut service = service(name, &[("http", 80)]);
@@ -537,9 +556,11 @@ fn filters_are_handed_on() {
     assert_eq!(compiled.rewrite.path, Some(prefix));
     let mirrors = compiled.mirrors.iter().map(|it| (it.backend.target.clone(), it.fraction));
     assert_eq!(mirrors.clone().count(), 2);
-    assert!(mirrors.into_iter().all(|(target, part)| {
-        matches!(target, Target::Service(_)) && part == (1, 2)
-    }));
+    assert!(
+        mirrors
+            .into_iter()
+            .all(|(target, part)| { matches!(target, Target::Service(_)) && part == (1, 2) })
+    );
     assert_eq!(compiled.cors.as_ref().unwrap().origins, ["*".into()]);
     let auth = compiled.auth.as_ref().unwrap();
     assert_eq!(auth.allowed_headers, ["x-token".into()]);
@@ -550,9 +571,8 @@ fn filters_are_handed_on() {
 
 /// Filters that cannot be honoured, with the reason for the rule.
 fn unusable() -> Vec<(RouteFilter, &'static str)> {
-    let header = |name: &str, value: &str| {
-        RouteFilter::RequestHeaders(headers(&[(name, value)], &[]))
-    };
+    let header =
+        |name: &str, value: &str| RouteFilter::RequestHeaders(headers(&[(name, value)], &[]));
     let value = "UnsupportedValue";
     vec![
         (RouteFilter::Extension(object("example.com", "Auth", "x")), value),
@@ -568,9 +588,16 @@ fn unusable() -> Vec<(RouteFilter, &'static str)> {
         (rewrite(PathModifier::Prefix("/a\r\n".into())), value),
         (redirect(Some(PathModifier::Full("/a?b".into()))), value),
         (RouteFilter::Rewrite { hostname: Some("a.com:80\r".into()), path: None }, value),
-        (RouteFilter::Redirect(RequestRedirect {
-            scheme: None, hostname: None, path: None, port: None, status: 200,
-        }), value),
+        (
+            RouteFilter::Redirect(RequestRedirect {
+                scheme: None,
+                hostname: None,
+                path: None,
+                port: None,
+                status: 200,
+            }),
+            value,
+        ),
     ]
 }
 
@@ -578,9 +605,18 @@ fn unusable() -> Vec<(RouteFilter, &'static str)> {
 fn no_rule_with_a_filter_that_cannot_be_honoured_forwards() {
     let good = RouteFilter::RequestHeaders(headers(&[("x", "y")], &[]));
     for (filter, reason) in unusable() {
-        for filters in [vec![filter.clone()], vec![good.clone(), filter.clone()], vec![filter.clone(), mirror("b:80")]] {
-            let compatible = !matches!(filter, RouteFilter::RequestHeaders(_)) || filters.len() == 1;
-            let reason = if compatible || filters[1] == mirror("b:80") { reason } else { "IncompatibleFilters" };
+        for filters in [
+            vec![filter.clone()],
+            vec![good.clone(), filter.clone()],
+            vec![filter.clone(), mirror("b:80")],
+        ] {
+            let compatible =
+                !matches!(filter, RouteFilter::RequestHeaders(_)) || filters.len() == 1;
+            let reason = if compatible || filters[1] == mirror("b:80") {
+                reason
+            } else {
+                "IncompatibleFilters"
+            };
             // Alone in its route, which is not accepted then, with another route for the same hosts behind it.
             let alone = http("infra/r", &["gw"]).filtered(&["P/x"], &filters, &["a:80"]);
             let other = http("infra/z", &["gw"]).rule(&["P/"], &["b:80"]);
@@ -669,8 +705,16 @@ fn timeouts_retries_and_sessions() {
     let rule = &mut route.rules[0];
     rule.request_timeout = Some(seconds(5));
     rule.backend_timeout = Some(seconds(2));
-    rule.retry = Some(RouteRetry { codes: vec![503, 500, 503], attempts: Some(3), backoff: Some(seconds(1)) });
-    rule.session = Some(SessionPersistence { header: true, name: Some("X-S".into()), ..SessionPersistence::default() });
+    rule.retry = Some(RouteRetry {
+        codes: vec![503, 500, 503],
+        attempts: Some(3),
+        backoff: Some(seconds(1)),
+    });
+    rule.session = Some(SessionPersistence {
+        header: true,
+        name: Some("X-S".into()),
+        ..SessionPersistence::default()
+    });
     route.rules[1].request_timeout = Some(Duration::ZERO);
     route.rules[1].retry = Some(RouteRetry::default());
     let policy = |text: &str, created, target: &str| {
@@ -679,8 +723,16 @@ fn timeouts_retries_and_sessions() {
         BackendTrafficPolicy {
             meta,
             targets: vec![object("", "Service", target)],
-            retry: Some(RetryConstraint { percent: 20, interval: seconds(10), minimum: (10, seconds(1)) }),
-            session: Some(SessionPersistence { permanent: true, absolute_timeout: Some(seconds(60)), ..SessionPersistence::default() }),
+            retry: Some(RetryConstraint {
+                percent: 20,
+                interval: seconds(10),
+                minimum: (10, seconds(1)),
+            }),
+            session: Some(SessionPersistence {
+                permanent: true,
+                absolute_timeout: Some(seconds(60)),
+                ..SessionPersistence::default()
+            }),
         }
     };
     let router = routed_with(&plain(), &[route], |objects| {
@@ -689,7 +741,10 @@ fn timeouts_retries_and_sessions() {
     });
     let found = |path| router.found(80, "h", path, &Ask::default()).unwrap();
     let first = found("/");
-    assert_eq!((first.request_timeout, first.backend_timeout), (Some(seconds(5)), Some(seconds(2))));
+    assert_eq!(
+        (first.request_timeout, first.backend_timeout),
+        (Some(seconds(5)), Some(seconds(2)))
+    );
     let retry = first.retry.as_ref().unwrap();
     assert_eq!((&retry.codes[..], retry.attempts, retry.backoff), (&[500, 503][..], 3, seconds(1)));
     assert!(retry.on_failure && retry.budget.is_none());
@@ -744,7 +799,9 @@ fn what_does_not_change_is_shared_and_costs_nothing() {
         (0..1000).map(move |i| {
             let to = if changed && i == 7 { "b:80" } else { "a:80" };
             let path = format!("P/{i}");
-            http(&format!("infra/r{i}"), &["gw#a"]).hosts(&[&format!("h{i}.com")]).rule(&[&path], &[to])
+            http(&format!("infra/r{i}"), &["gw#a"])
+                .hosts(&[&format!("h{i}.com")])
+                .rule(&[&path], &[to])
         })
     };
     let listeners = [on("a 80 HTTP"), on("b 81 HTTP")];

@@ -232,8 +232,10 @@ fn slice_endpoints<'a>(
 fn external(backend: &ExternalBackend) -> Option<(ServicePort, Rc<[Endpoint]>)> {
     let host = backend.hostname.trim_start_matches('[').trim_end_matches(']');
     let NamespacedName { namespace, name } = &backend.meta.name;
-    let service =
-        NamespacedName { namespace: Str::clone(namespace), name: format!("xbackend/{name}").into() };
+    let service = NamespacedName {
+        namespace: Str::clone(namespace),
+        name: format!("xbackend/{name}").into(),
+    };
     let endpoint = Endpoint {
         address: SocketAddr::new(host.parse().ok()?, backend.port),
         ready: true,

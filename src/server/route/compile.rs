@@ -15,9 +15,7 @@ use crate::api::address::Port;
 use crate::api::config::IngressMode;
 use crate::api::endpoint::ServicePort;
 use crate::api::meta::{NamespacedName, Str};
-use crate::api::object::{
-    Ingress, IngressBackend, IngressTls, PathType, PortProtocol, Service,
-};
+use crate::api::object::{Ingress, IngressBackend, IngressTls, PathType, PortProtocol, Service};
 use crate::api::route::{Action, Backend, Listener, Target};
 
 /// A generated Service, its only owner and its ports.
@@ -221,7 +219,11 @@ impl Compiler<'_, '_> {
             IngressBackend::Resource(text) => {
                 let message =
                     format!("resource backends ({text}) are not supported; requests get 500");
-                self.context.report.ingress_error(ingress, format!("{field}.resource"), message.clone());
+                self.context.report.ingress_error(
+                    ingress,
+                    format!("{field}.resource"),
+                    message.clone(),
+                );
                 return Action::Refuse(500, message);
             }
         };
@@ -229,8 +231,7 @@ impl Compiler<'_, '_> {
         let key = NamespacedName { namespace: Str::clone(namespace), name: Str::clone(name) };
         match self.context.service_port(&key, port, PortProtocol::Tcp) {
             Ok(found) => {
-                let target =
-                    Target::Service(ServicePort { service: key, port: found.port() });
+                let target = Target::Service(ServicePort { service: key, port: found.port() });
                 // An Ingress cannot say whom to trust, so TLS to its backends is not possible.
                 let protocol = AppProtocol::parse(found.spec.app_protocol.as_deref());
                 let http2 = protocol == AppProtocol::Http2;
@@ -239,7 +240,11 @@ impl Compiler<'_, '_> {
             }
             Err((part, why)) => {
                 let message = format!("{why}; requests get 503");
-                self.context.report.ingress_error(ingress, format!("{field}.service.{part}"), message);
+                self.context.report.ingress_error(
+                    ingress,
+                    format!("{field}.service.{part}"),
+                    message,
+                );
                 Action::Refuse(503, why)
             }
         }
@@ -259,7 +264,11 @@ impl Compiler<'_, '_> {
             let field = format!("spec.tls[{i}]");
             if tls.hosts.is_empty() {
                 let message = "the entry names no hosts and has no effect; list the hosts that the certificate is for";
-                self.context.report.ingress_error(ingress, format!("{field}.hosts"), message.to_owned());
+                self.context.report.ingress_error(
+                    ingress,
+                    format!("{field}.hosts"),
+                    message.to_owned(),
+                );
                 continue;
             }
             let loaded = self.tls_secret(ingress, tls, &field);

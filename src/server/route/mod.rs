@@ -161,6 +161,7 @@ impl RouteServer {
             assignments: &self.assignments,
             serving: &self.serving,
             since: &self.since,
+            newest: self.routes.generation,
             no_bpf: self.config.no_bpf,
         };
         let of_gateways = gateway.gateways.iter();
@@ -198,7 +199,8 @@ fn share_unchanged(old: &[Rc<Listener>], new: Vec<Listener>) -> (Vec<Rc<Listener
     let mut changed = old.len() != new.len();
     let mut shared = Vec::with_capacity(new.len());
     for (at, listener) in new.into_iter().enumerate() {
-        let same = old.binary_search_by(|l| key(l).cmp(&key(&listener))).ok().map(|at| (at, &old[at]));
+        let same =
+            old.binary_search_by(|l| key(l).cmp(&key(&listener))).ok().map(|at| (at, &old[at]));
         match same {
             Some((was_at, same)) if **same == listener => {
                 changed |= was_at != at;

@@ -70,7 +70,11 @@ impl<'c, 'a> Backends<'c, 'a> {
     }
 
     /// The backend without its filters; it refuses if the fault is there.
-    pub(super) fn resolve(&mut self, of: Use<'_>, reference: &BackendRef) -> (Backend, Option<Fault>) {
+    pub(super) fn resolve(
+        &mut self,
+        of: Use<'_>,
+        reference: &BackendRef,
+    ) -> (Backend, Option<Fault>) {
         let found = self.find(of, reference);
         let weight = reference.weight;
         match found {
@@ -127,7 +131,8 @@ impl<'c, 'a> Backends<'c, 'a> {
             _ => self.policies.tls(&name, &found.spec.name),
         };
         let is_http = matches!(of.traffic, Traffic::Http | Traffic::Grpc);
-        if is_http && (app == AppProtocol::Unsupported || app == AppProtocol::Tls && secured.is_none())
+        if is_http
+            && (app == AppProtocol::Unsupported || app == AppProtocol::Tls && secured.is_none())
         {
             let written = found.spec.app_protocol.as_deref().unwrap_or_default();
             let why = if app == AppProtocol::Tls {
@@ -257,8 +262,7 @@ fn external_protocol(
 /// Whether requests may go there: never to this node itself or to what only it can reach.
 fn external_address(backend: &ExternalBackend) -> Result<(), Refusal> {
     let name = &backend.meta.name;
-    let refused =
-        |message: String| Err((503, Fault::new("BackendNotFound", message), true));
+    let refused = |message: String| Err((503, Fault::new("BackendNotFound", message), true));
     let host = backend.hostname.trim_start_matches('[').trim_end_matches(']');
     let Ok(address) = host.parse::<IpAddr>() else {
         return refused(format!(

@@ -68,7 +68,11 @@ struct RuleParts<'r> {
 }
 
 /// Compiles an HTTPRoute.
-pub(super) fn http(backends: &mut Backends<'_, '_>, of: Use<'_>, route: &HttpRoute) -> CompiledRoute {
+pub(super) fn http(
+    backends: &mut Backends<'_, '_>,
+    of: Use<'_>,
+    route: &HttpRoute,
+) -> CompiledRoute {
     let mut compiler = Compiler::new(backends, of, Kind::HttpRoute, &route.meta);
     for (at, rule) in route.rules.iter().enumerate() {
         compiler.http_rule(at, rule);
@@ -77,7 +81,11 @@ pub(super) fn http(backends: &mut Backends<'_, '_>, of: Use<'_>, route: &HttpRou
 }
 
 /// Compiles a GRPCRoute.
-pub(super) fn grpc(backends: &mut Backends<'_, '_>, of: Use<'_>, route: &GrpcRoute) -> CompiledRoute {
+pub(super) fn grpc(
+    backends: &mut Backends<'_, '_>,
+    of: Use<'_>,
+    route: &GrpcRoute,
+) -> CompiledRoute {
     let of = Use { traffic: Traffic::Grpc, ..of };
     let mut compiler = Compiler::new(backends, of, Kind::GrpcRoute, &route.meta);
     for (at, rule) in route.rules.iter().enumerate() {
@@ -117,12 +125,7 @@ struct Compiler<'b, 'c, 'a> {
 // === impl Compiler ===
 
 impl<'b, 'c, 'a> Compiler<'b, 'c, 'a> {
-    fn new(
-        backends: &'b mut Backends<'c, 'a>,
-        of: Use<'b>,
-        kind: Kind,
-        meta: &'b Meta,
-    ) -> Self {
+    fn new(backends: &'b mut Backends<'c, 'a>, of: Use<'b>, kind: Kind, meta: &'b Meta) -> Self {
         let key = ObjectKey { kind, name: meta.name.clone() };
         let done =
             CompiledRoute { rules: Vec::new(), findings: Findings::default(), invalid: Vec::new() };
@@ -255,9 +258,7 @@ impl<'b, 'c, 'a> Compiler<'b, 'c, 'a> {
     fn http_path(&mut self, path: &PathMatcher, field: &str) -> Option<PathKey> {
         match path {
             PathMatcher::Exact(path) => Some(PathKey::Exact(Str::clone(path))),
-            PathMatcher::Prefix(path) => {
-                Some(PathKey::Prefix(path.trim_end_matches('/').into()))
-            }
+            PathMatcher::Prefix(path) => Some(PathKey::Prefix(path.trim_end_matches('/').into())),
             PathMatcher::Regex(pattern) => {
                 self.regex(pattern, &format!("{field}.path")).map(PathKey::Regex)
             }
@@ -347,8 +348,7 @@ impl<'b, 'c, 'a> Compiler<'b, 'c, 'a> {
     /// The rule's own session, or that of the policy of the first backend that has one.
     fn session(&mut self, parts: &RuleParts<'_>, action: &Action) -> Option<Session> {
         let policies = self.backends.policies;
-        let of_backend =
-            || services(action).find_map(|s| policies.traffic(s)?.session.as_ref());
+        let of_backend = || services(action).find_map(|s| policies.traffic(s)?.session.as_ref());
         let wanted = parts.session.or_else(of_backend)?;
         let name = wanted.name.as_deref().unwrap_or(DEFAULT_SESSION);
         let fault = match filter::header_name(name) {

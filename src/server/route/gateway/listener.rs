@@ -216,12 +216,7 @@ pub(super) fn sets(
         .iter()
         .map(|set| SetState {
             set: Rc::clone(set),
-            allowed: admits(
-                objects,
-                &gateway.allowed_listeners,
-                own,
-                &set.meta.name.namespace,
-            ),
+            allowed: admits(objects, &gateway.allowed_listeners, own, &set.meta.name.namespace),
         })
         .collect();
     sets.sort_by(|a, b| age(&a.set.meta).cmp(&age(&b.set.meta)));

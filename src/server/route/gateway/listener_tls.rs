@@ -73,8 +73,7 @@ pub(super) fn certificate(
         let message = format!("{} {} is no Secret", reference.kind, reference.name);
         return Err(Fault::new(invalid, message));
     }
-    let name =
-        grants.permit(from, reference).map_err(|why| Fault::new("RefNotPermitted", why))?;
+    let name = grants.permit(from, reference).map_err(|why| Fault::new("RefNotPermitted", why))?;
     let loaded = context.certificate(&name).map_err(|why| Fault::new(invalid, &*why))?;
     Ok(loaded.certificate)
 }
@@ -131,8 +130,7 @@ fn authorities(
         return Err(Fault::new("InvalidCACertificateKind", message));
     }
     let from = Referrer { kind: Kind::Gateway, namespace: &gateway.meta.name.namespace };
-    let name =
-        grants.permit(from, reference).map_err(|why| Fault::new("RefNotPermitted", why))?;
+    let name = grants.permit(from, reference).map_err(|why| Fault::new("RefNotPermitted", why))?;
     let objects = context.objects;
     let loaded = context.caches.authorities.load(objects, &name);
     loaded.map_err(|why| Fault::new("InvalidCACertificateRef", &*why))

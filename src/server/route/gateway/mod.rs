@@ -120,8 +120,11 @@ pub(super) fn compile(context: &mut Context<'_>) -> Compiled {
     compiler.l4(Kind::UdpRoute, &objects.udp_routes);
     let done = compiler.finish();
     statuses.extend(done.statuses);
-    let mut compiled =
-        Compiled { statuses: policy::sorted(statuses), gateways: done.gateways, ..Compiled::default() };
+    let mut compiled = Compiled {
+        statuses: policy::sorted(statuses),
+        gateways: done.gateways,
+        ..Compiled::default()
+    };
     for (state, attached) in compiled.gateways.iter().zip(&done.attached) {
         state.report(context);
         if state.rejected.is_none() {
@@ -268,7 +271,8 @@ impl GatewayState {
         }
         for set in self.sets.iter().filter(|set| !set.allowed) {
             let field = "spec.parentRef".to_owned();
-            let message = format!("Gateway {} does not let it attach (allowedListeners)", meta.name);
+            let message =
+                format!("Gateway {} does not let it attach (allowedListeners)", meta.name);
             report.error(Kind::ListenerSet, &set.set.meta, field, message);
         }
         for listener in &self.listeners {

@@ -140,10 +140,8 @@ impl Policies {
         for tls in &self.tls {
             let fault = loss(tls.loses_to.as_ref());
             let accepted = fault.as_ref().or(tls.outcome.as_ref().err());
-            let conditions = vec![
-                verdict(ACCEPTED, accepted),
-                verdict(RESOLVED_REFS, tls.unresolved.as_ref()),
-            ];
+            let conditions =
+                vec![verdict(ACCEPTED, accepted), verdict(RESOLVED_REFS, tls.unresolved.as_ref())];
             let services = tls.places.iter().map(|(service, _)| service);
             let meta = &tls.policy.meta;
             statuses.extend(self.status(

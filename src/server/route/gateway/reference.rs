@@ -41,8 +41,7 @@ impl Grants {
         to: &ObjectRef,
     ) -> Result<NamespacedName, String> {
         let namespace = to.namespace.as_ref().unwrap_or(from.namespace);
-        let name =
-            NamespacedName { namespace: Str::clone(namespace), name: Str::clone(&to.name) };
+        let name = NamespacedName { namespace: Str::clone(namespace), name: Str::clone(&to.name) };
         if namespace == from.namespace || self.has(from, to, namespace) {
             return Ok(name);
         }

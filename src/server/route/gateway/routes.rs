@@ -172,8 +172,7 @@ impl<'c, 'a> RouteCompiler<'c, 'a> {
 
     /// An HTTPRoute and a GRPCRoute with a common hostname on one listener: the older stays (spec 5.4).
     fn keep_kinds_apart(&mut self, view: RouteView<'_>, parents: &mut [Parent]) {
-        let other =
-            if view.kind == Kind::HttpRoute { Kind::GrpcRoute } else { Kind::HttpRoute };
+        let other = if view.kind == Kind::HttpRoute { Kind::GrpcRoute } else { Kind::HttpRoute };
         for parent in parents {
             let Ok(attachments) = &mut parent.outcome else { continue };
             attachments.retain(|attachment| {
@@ -372,7 +371,8 @@ fn judge(
         context.report.error(view.kind, view.meta, field.clone(), fault.message.clone());
     }
     let first = |all: &[(String, Fault)]| all.first().map(|(_, fault)| fault.clone());
-    let whole_rules: HashSet<&str> = invalid.iter().filter_map(|(field, _)| rule_of(field)).collect();
+    let whole_rules: HashSet<&str> =
+        invalid.iter().filter_map(|(field, _)| rule_of(field)).collect();
     let mut verdicts = Verdicts { unresolved: first(&findings.unresolved), ..Verdicts::default() };
     if rules > 0 && whole_rules.len() == rules {
         verdicts.rejected = first(invalid);
