@@ -777,7 +777,7 @@ fn grpc_routes_match_services_and_methods() {
     let x = Ask { headers: &[("x", "1")], ..Ask::default() };
     for (path, ask, expected) in [
         ("/foo.Bar/Get", &Ask::default(), "a:80"),
-        ("/foo.Bar/Get", &x, "b:80+refuse 500"),
+        ("/foo.Bar/Get", &x, "b:80+refuse 503"),
         ("/foo.Bar/Put", &x, "b:80"),
         ("/foo.Bart/Get", &x, "c:80"),
         ("/other/Only", &x, "a:80"),

@@ -218,7 +218,8 @@ impl GatewayState {
         let client = match &gateway.client_certificate {
             None => Ok(None),
             Some(reference) => {
-                listener_tls::certificate(context, grants, from, reference, invalid).map(Some)
+                let loaded = listener_tls::certificate(context, grants, from, reference, invalid);
+                loaded.map(|loaded| Some(loaded.certificate))
             }
         };
         let name = format!("{}-gateway-{}", context.config.name_prefix, meta.name.name);

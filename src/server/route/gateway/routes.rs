@@ -2,10 +2,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
-use super::attachment::{Attachment, Parent, Parents, RouteView, intersection, name_of};
+use super::attachment::{Attachment, Parent, Parents, RouteView, name_of};
 use super::backend::{Backends, Traffic, Use};
 use super::filter::Findings;
-use super::hosts::Attached;
+use super::hosts::{Attached, wider};
 use super::http::{self, CompiledRoute};
 use super::listener::{Protocol, age};
 use super::policy::Policies;
@@ -32,8 +32,16 @@ pub(super) struct RouteCompiler<'c, 'a> {
     gateways: Vec<GatewayState>,
     attached: Vec<Vec<Attached>>,
     /// The hostnames that routes of each kind have on a listener: HTTPRoutes and GRPCRoutes must not meet.
-    taken: HashMap<(Place, Kind), HashSet<Str>>,
+    taken: HashMap<(Place, Kind), Names>,
     statuses: Vec<(ObjectKey, ObjectStatus)>,
+}
+
+/// Hostname patterns, so that whether another one meets any of them costs a few lookups.
+#[derive(Default)]
+struct Names {
+    all: HashSet<Str>,
+    /// The patterns that match more than one of them does.
+    wider: HashSet<String>,
 }
 
 /// The result.
@@ -59,6 +67,23 @@ struct Verdicts {
     /// Some are.
     partially: Option<String>,
     unresolved: Option<Fault>,
+}
+
+// === impl Names ===
+
+impl Names {
+    fn add(&mut self, name: &Str) {
+        if self.all.insert(Str::clone(name)) {
+            self.wider.extend(wider(name));
+        }
+    }
+
+    /// Whether some name is matched by `name` and by one of these.
+    fn meets(&self, name: &str) -> bool {
+        self.all.contains(name)
+            || self.wider.contains(name)
+            || wider(name).any(|wider| self.all.contains(&*wider))
+    }
 }
 
 // === impl Requests ===
@@ -178,13 +203,11 @@ impl<'c, 'a> RouteCompiler<'c, 'a> {
             attachments.retain(|attachment| {
                 let place = (parent.gateway, attachment.listener);
                 let meets = self.taken.get(&(place, other)).is_some_and(|taken| {
-                    let meets =
-                        |name: &Str| taken.iter().any(|other| intersection(name, other).is_some());
-                    attachment.hostnames.iter().any(meets)
+                    attachment.hostnames.iter().any(|name| taken.meets(name))
                 });
                 if !meets {
                     let taken = self.taken.entry((place, view.kind)).or_default();
-                    taken.extend(attachment.hostnames.iter().map(Str::clone));
+                    attachment.hostnames.iter().for_each(|name| taken.add(name));
                 }
                 !meets
             });
