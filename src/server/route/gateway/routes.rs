@@ -160,7 +160,7 @@ impl<'c, 'a> RouteCompiler<'c, 'a> {
         }
         // Gateways without a certificate of their own are all the same to a route.
         let mut compiled: BTreeMap<Option<usize>, Rc<CompiledRoute>> = BTreeMap::new();
-        for at in parents.iter().filter(|p| p.outcome.is_ok()).map(|parent| parent.gateway) {
+        for at in compiled_for(&parents) {
             let key = self.client_key(at);
             if !compiled.contains_key(&key) {
                 compiled.insert(key, Rc::new(self.compile_requests(route, at)));
@@ -238,7 +238,7 @@ impl<'c, 'a> RouteCompiler<'c, 'a> {
         };
         let parents = self.attach(view);
         let mut compiled: HashMap<(Option<usize>, Traffic), (Rc<Route>, Findings)> = HashMap::new();
-        let mut verdicts: Option<Verdicts> = None;
+        let mut verdicts = self.judge_detached(view, route, &parents);
         for (place, attachment) in attachments(&parents) {
             let (gateway, at) = place;
             let listener = &self.gateways[gateway].listeners[at];
@@ -271,6 +271,24 @@ impl<'c, 'a> RouteCompiler<'c, 'a> {
             }
         }
         self.status(view, parents, &verdicts.unwrap_or_default());
+    }
+
+    /// What is said about a route that no listener takes.
+    fn judge_detached(
+        &mut self,
+        view: RouteView<'_>,
+        route: &L4Route,
+        parents: &[Parent],
+    ) -> Option<Verdicts> {
+        if parents.is_empty() || parents.iter().any(|parent| parent.outcome.is_ok()) {
+            return None;
+        }
+        let from = Referrer { kind: view.kind, namespace: &view.meta.name.namespace };
+        let traffic = if view.kind == Kind::UdpRoute { Traffic::Udp } else { Traffic::Passthrough };
+        let of = Use { from, traffic, client: &Ok(None) };
+        let mut backends = Backends::new(self.context, self.grants, &self.policies);
+        let (_, findings) = l4::compile(&mut backends, of, view.kind, route);
+        Some(judge(self.context, view, &findings, &[], 0))
     }
 
     // --- both ---
@@ -359,6 +377,14 @@ impl<'c, 'a> RouteCompiler<'c, 'a> {
         let gateway = Some(Rc::new(status));
         self.statuses.push((key, ObjectStatus { gateway, ..ObjectStatus::default() }));
     }
+}
+
+/// The Gateways that a route is compiled for: those that take it; if none does, one, for what there is to say.
+fn compiled_for(parents: &[Parent]) -> Vec<usize> {
+    let all = || parents.iter().map(|parent| parent.gateway);
+    let attached = parents.iter().filter(|parent| parent.outcome.is_ok());
+    let attached: Vec<usize> = attached.map(|parent| parent.gateway).collect();
+    if attached.is_empty() { all().take(1).collect() } else { attached }
 }
 
 /// The field of a parentRef in messages.
