@@ -282,7 +282,8 @@ fn a_certificate_that_becomes_unusable_keeps_its_last_good_version() {
 #[test]
 fn listeners_beyond_the_bound_are_refused_by_name() {
     let many = |set: usize| {
-        let listeners: Vec<_> = (0..64).map(|i| on(&format!("l{i} 80 HTTP h{i}.s{set}.com"))).collect();
+        let listeners: Vec<_> =
+            (0..64).map(|i| on(&format!("l{i} 80 HTTP h{i}.s{set}.com"))).collect();
         listener_set(&format!("infra/s{set:02}"), 1, "gw", &listeners)
     };
     let router = with(allowing(FromNamespaces::Same, &[on("http 80 HTTP")]), |objects| {

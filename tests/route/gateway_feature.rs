@@ -70,7 +70,11 @@ fn filtered(filter: &str) -> String {
 }
 
 fn gateway_spec(listeners: &str, rest: &str) -> String {
-    resource("Gateway", "gw", &format!("{{gatewayClassName: pilus, listeners: [{listeners}]{rest}}}"))
+    resource(
+        "Gateway",
+        "gw",
+        &format!("{{gatewayClassName: pilus, listeners: [{listeners}]{rest}}}"),
+    )
 }
 
 const TLS: &str = "tls: {certificateRefs: [{name: cert}]}";
@@ -127,68 +131,160 @@ fn of_gateways() -> Vec<Feature> {
         f("Gateway", String::new(), |r| {
             assert_eq!(r.conditions(Kind::Gateway, "infra/gw"), "Accepted Programmed");
         }),
-        f("GatewayAddressEmpty", gateway_spec("{name: http, port: 80, protocol: HTTP}", ", addresses: [{type: IPAddress}]"), |r| {
-            assert_eq!(r.api_status(Kind::Gateway, "infra/gw").addresses.len(), 1);
-        }),
-        f("GatewayStaticAddresses", gateway_spec("{name: http, port: 80, protocol: HTTP}", ", addresses: [{value: 10.0.0.1}]"), |r| {
-            let service = r.generated("infra/pilus-gateway-gw").unwrap();
-            assert_eq!(service.meta.annotation("lbipam.cilium.io/ips"), Some("10.0.0.1"));
-            assert_eq!(r.conditions(Kind::Gateway, "infra/gw"), "Accepted Programmed");
-        }),
-        f("GatewayPort8080", gateway_spec("{name: http, port: 8080, protocol: HTTP}", "") + &to_a(""), |r| {
-            assert_eq!(r.get(8080, "h", "/"), "a:80");
-        }),
-        f("GatewayInfrastructurePropagation", gateway_spec("{name: http, port: 80, protocol: HTTP}", ", infrastructure: {labels: {l: v}, annotations: {note: v}}"), |r| {
-            let meta = &r.generated("infra/pilus-gateway-gw").unwrap().meta;
-            assert_eq!(meta.labels.get("l").map(|it| &**it), Some("v"));
-            assert_eq!(meta.annotation("note"), Some("v"));
-        }),
-        f("GatewayHTTPListenerIsolation", gateway_spec("{name: any, port: 80, protocol: HTTP}, {name: a, port: 80, protocol: HTTP, hostname: a.com}", "")
-            + &resource("HTTPRoute", "r", "{parentRefs: [{name: gw, sectionName: any}], rules: [{backendRefs: [{name: a, port: 80}]}]}"), |r| {
-            assert_eq!(r.get(80, "b.com", "/"), "a:80");
-            assert_eq!(r.get(80, "a.com", "/"), "404");
-        }),
-        f("GatewayHTTPSListenerDetectMisdirectedRequests", gateway_spec(&format!("{{name: any, port: 443, protocol: HTTPS, {TLS}}}, {{name: a, port: 443, protocol: HTTPS, hostname: a.com, {TLS}}}"), ""), |r| {
-            let listener = r.listener("infra/pilus-gateway-gw", 443).unwrap();
-            for name in ["a.com", "b.com"] {
-                let Some(TlsAction::Terminate(tls)) = listener.tls.find(Some(name)) else { panic!() };
-                assert_eq!(listener.hosts.find(name).unwrap().scope, tls.scope);
-            }
-            let scope = |name| listener.hosts.find(name).unwrap().scope;
-            assert_ne!(scope("a.com"), scope("b.com"));
-        }),
-        f("GatewayBackendClientCertificate", gateway_spec("{name: http, port: 80, protocol: HTTP}", ", tls: {backend: {clientCertificateRef: {name: cert}}}") + &policy(""), |r| {
-            let settings = backend(r).settings;
-            assert!(settings.tls.as_ref().unwrap().client.is_some());
-            assert_eq!(r.conditions(Kind::Gateway, "infra/gw"), "Accepted Programmed ResolvedRefs");
-        }),
-        f("GatewayFrontendClientCertificateValidation", https(", tls: {frontend: {default: {validation: {caCertificateRefs: [{group: '', kind: ConfigMap, name: ca}]}}}}"), |r| {
-            assert_eq!(client_auth(r), Some(false));
-        }),
-        f("GatewayFrontendClientCertificateValidationInsecureFallback", https(", tls: {frontend: {default: {validation: {mode: AllowInsecureFallback, caCertificateRefs: [{group: '', kind: ConfigMap, name: ca}]}}}}"), |r| {
-            assert_eq!(client_auth(r), Some(true));
-            let conditions = "Accepted Programmed InsecureFrontendValidationMode=True/ConfigurationChanged";
-            assert_eq!(r.conditions(Kind::Gateway, "infra/gw"), conditions);
-        }),
-        f("ListenerSet", gateway_spec("{name: http, port: 80, protocol: HTTP}", ", allowedListeners: {namespaces: {from: Same}}")
-            + &resource("ListenerSet", "s", "{parentRef: {name: gw}, listeners: [{name: own, port: 81, protocol: HTTP}]}")
-            + &resource("HTTPRoute", "r", "{parentRefs: [{kind: ListenerSet, name: s}], rules: [{backendRefs: [{name: a, port: 80}]}]}"), |r| {
-            assert_eq!(r.get(81, "h", "/"), "a:80");
-            assert_eq!(r.conditions(Kind::ListenerSet, "infra/s"), "Accepted Programmed");
-        }),
-        f("ReferenceGrant", route("{backendRefs: [{name: a, namespace: other, port: 80}]}")
-            + "\n---\napiVersion: gateway.networking.k8s.io/v1beta1\nkind: ReferenceGrant\nmetadata: {name: g, namespace: other}\nspec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: infra}], to: [{group: '', kind: Service}]}\n", |r| {
-            assert_eq!(r.get(80, "h", "/"), "other/a:80");
-        }),
+        f(
+            "GatewayAddressEmpty",
+            gateway_spec(
+                "{name: http, port: 80, protocol: HTTP}",
+                ", addresses: [{type: IPAddress}]",
+            ),
+            |r| {
+                assert_eq!(r.api_status(Kind::Gateway, "infra/gw").addresses.len(), 1);
+            },
+        ),
+        f(
+            "GatewayStaticAddresses",
+            gateway_spec(
+                "{name: http, port: 80, protocol: HTTP}",
+                ", addresses: [{value: 10.0.0.1}]",
+            ),
+            |r| {
+                let service = r.generated("infra/pilus-gateway-gw").unwrap();
+                assert_eq!(service.meta.annotation("lbipam.cilium.io/ips"), Some("10.0.0.1"));
+                assert_eq!(r.conditions(Kind::Gateway, "infra/gw"), "Accepted Programmed");
+            },
+        ),
+        f(
+            "GatewayPort8080",
+            gateway_spec("{name: http, port: 8080, protocol: HTTP}", "") + &to_a(""),
+            |r| {
+                assert_eq!(r.get(8080, "h", "/"), "a:80");
+            },
+        ),
+        f(
+            "GatewayInfrastructurePropagation",
+            gateway_spec(
+                "{name: http, port: 80, protocol: HTTP}",
+                ", infrastructure: {labels: {l: v}, annotations: {note: v}}",
+            ),
+            |r| {
+                let meta = &r.generated("infra/pilus-gateway-gw").unwrap().meta;
+                assert_eq!(meta.labels.get("l").map(|it| &**it), Some("v"));
+                assert_eq!(meta.annotation("note"), Some("v"));
+            },
+        ),
+        f(
+            "GatewayHTTPListenerIsolation",
+            gateway_spec(
+                "{name: any, port: 80, protocol: HTTP}, {name: a, port: 80, protocol: HTTP, hostname: a.com}",
+                "",
+            ) + &resource(
+                "HTTPRoute",
+                "r",
+                "{parentRefs: [{name: gw, sectionName: any}], rules: [{backendRefs: [{name: a, port: 80}]}]}",
+            ),
+            |r| {
+                assert_eq!(r.get(80, "b.com", "/"), "a:80");
+                assert_eq!(r.get(80, "a.com", "/"), "404");
+            },
+        ),
+        f(
+            "GatewayHTTPSListenerDetectMisdirectedRequests",
+            gateway_spec(
+                &format!(
+                    "{{name: any, port: 443, protocol: HTTPS, {TLS}}}, {{name: a, port: 443, protocol: HTTPS, hostname: a.com, {TLS}}}"
+                ),
+                "",
+            ),
+            |r| {
+                let listener = r.listener("infra/pilus-gateway-gw", 443).unwrap();
+                for name in ["a.com", "b.com"] {
+                    let Some(TlsAction::Terminate(tls)) = listener.tls.find(Some(name)) else {
+                        panic!()
+                    };
+                    assert_eq!(listener.hosts.find(name).unwrap().scope, tls.scope);
+                }
+                let scope = |name| listener.hosts.find(name).unwrap().scope;
+                assert_ne!(scope("a.com"), scope("b.com"));
+            },
+        ),
+        f(
+            "GatewayBackendClientCertificate",
+            gateway_spec(
+                "{name: http, port: 80, protocol: HTTP}",
+                ", tls: {backend: {clientCertificateRef: {name: cert}}}",
+            ) + &policy(""),
+            |r| {
+                let settings = backend(r).settings;
+                assert!(settings.tls.as_ref().unwrap().client.is_some());
+                assert_eq!(
+                    r.conditions(Kind::Gateway, "infra/gw"),
+                    "Accepted Programmed ResolvedRefs"
+                );
+            },
+        ),
+        f(
+            "GatewayFrontendClientCertificateValidation",
+            https(
+                ", tls: {frontend: {default: {validation: {caCertificateRefs: [{group: '', kind: ConfigMap, name: ca}]}}}}",
+            ),
+            |r| {
+                assert_eq!(client_auth(r), Some(false));
+            },
+        ),
+        f(
+            "GatewayFrontendClientCertificateValidationInsecureFallback",
+            https(
+                ", tls: {frontend: {default: {validation: {mode: AllowInsecureFallback, caCertificateRefs: [{group: '', kind: ConfigMap, name: ca}]}}}}",
+            ),
+            |r| {
+                assert_eq!(client_auth(r), Some(true));
+                let conditions =
+                    "Accepted Programmed InsecureFrontendValidationMode=True/ConfigurationChanged";
+                assert_eq!(r.conditions(Kind::Gateway, "infra/gw"), conditions);
+            },
+        ),
+        f(
+            "ListenerSet",
+            gateway_spec(
+                "{name: http, port: 80, protocol: HTTP}",
+                ", allowedListeners: {namespaces: {from: Same}}",
+            ) + &resource(
+                "ListenerSet",
+                "s",
+                "{parentRef: {name: gw}, listeners: [{name: own, port: 81, protocol: HTTP}]}",
+            ) + &resource(
+                "HTTPRoute",
+                "r",
+                "{parentRefs: [{kind: ListenerSet, name: s}], rules: [{backendRefs: [{name: a, port: 80}]}]}",
+            ),
+            |r| {
+                assert_eq!(r.get(81, "h", "/"), "a:80");
+                assert_eq!(r.conditions(Kind::ListenerSet, "infra/s"), "Accepted Programmed");
+            },
+        ),
+        f(
+            "ReferenceGrant",
+            route("{backendRefs: [{name: a, namespace: other, port: 80}]}")
+                + "\n---\napiVersion: gateway.networking.k8s.io/v1beta1\nkind: ReferenceGrant\nmetadata: {name: g, namespace: other}\nspec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: infra}], to: [{group: '', kind: Service}]}\n",
+            |r| {
+                assert_eq!(r.get(80, "h", "/"), "other/a:80");
+            },
+        ),
         f("BackendTLSPolicy", policy(""), |r| {
             assert_eq!(&*backend(r).settings.tls.as_ref().unwrap().server_name, "a.com");
             assert_eq!(r.parents(Kind::BackendTlsPolicy, "infra/p"), ["Accepted ResolvedRefs"]);
         }),
-        f("BackendTLSPolicySANValidation", policy("subjectAltNames: [{type: URI, uri: 'spiffe://a/b'}, {type: Hostname, hostname: b.com}]"), |r| {
-            let settings = backend(r).settings;
-            let tls = settings.tls.as_ref().unwrap();
-            assert_eq!((tls.names.len(), tls.uris.len()), (1, 1));
-        }),
+        f(
+            "BackendTLSPolicySANValidation",
+            policy(
+                "subjectAltNames: [{type: URI, uri: 'spiffe://a/b'}, {type: Hostname, hostname: b.com}]",
+            ),
+            |r| {
+                let settings = backend(r).settings;
+                let tls = settings.tls.as_ref().unwrap();
+                assert_eq!((tls.names.len(), tls.uris.len()), (1, 1));
+            },
+        ),
     ]
 }
 
@@ -200,67 +296,163 @@ fn client_auth(router: &Router) -> Option<bool> {
 
 fn of_matches() -> Vec<Feature> {
     vec![
-        f("HTTPRoute", to_a("matches: [{path: {type: Exact, value: /x}, headers: [{name: V, value: '1'}]}]"), |r| {
-            accepted(r, Kind::HttpRoute);
-            let ask = Ask { headers: &[("v", "1")], ..Ask::default() };
-            assert_eq!(r.route(80, "h", "/x", &ask), "a:80");
-            assert_eq!(r.get(80, "h", "/x"), "404");
-        }),
+        f(
+            "HTTPRoute",
+            to_a("matches: [{path: {type: Exact, value: /x}, headers: [{name: V, value: '1'}]}]"),
+            |r| {
+                accepted(r, Kind::HttpRoute);
+                let ask = Ask { headers: &[("v", "1")], ..Ask::default() };
+                assert_eq!(r.route(80, "h", "/x", &ask), "a:80");
+                assert_eq!(r.get(80, "h", "/x"), "404");
+            },
+        ),
         f("HTTPRouteMethodMatching", to_a("matches: [{method: POST}]"), |r| {
             assert_eq!(r.route(80, "h", "/", &Ask { method: "POST", ..Ask::default() }), "a:80");
             assert_eq!(r.get(80, "h", "/"), "404");
         }),
-        f("HTTPRouteQueryParamMatching", to_a("matches: [{queryParams: [{name: q, value: v}]}]"), |r| {
-            let ask = Ask { query: &[("q", "v")], ..Ask::default() };
-            assert_eq!(r.route(80, "h", "/", &ask), "a:80");
-            assert_eq!(r.get(80, "h", "/"), "404");
-        }),
+        f(
+            "HTTPRouteQueryParamMatching",
+            to_a("matches: [{queryParams: [{name: q, value: v}]}]"),
+            |r| {
+                let ask = Ask { query: &[("q", "v")], ..Ask::default() };
+                assert_eq!(r.route(80, "h", "/", &ask), "a:80");
+                assert_eq!(r.get(80, "h", "/"), "404");
+            },
+        ),
         f("HTTPRouteNamedRouteRule", to_a("name: mine"), |r| {
             assert_eq!(found(r).name.as_deref(), Some("mine"));
         }),
-        f("HTTPRouteParentRefPort", gateway_spec("{name: a, port: 80, protocol: HTTP}, {name: b, port: 81, protocol: HTTP}", "")
-            + &resource("HTTPRoute", "r", "{parentRefs: [{name: gw, port: 81}], rules: [{backendRefs: [{name: a, port: 80}]}]}"), |r| {
-            assert_eq!((r.get(80, "h", "/"), r.get(81, "h", "/")), ("404".to_owned(), "a:80".to_owned()));
-        }),
-        f("HTTPRouteDestinationPortMatching", gateway_spec("{name: a, port: 80, protocol: HTTP}, {name: b, port: 81, protocol: HTTP}", "")
-            + &resource("HTTPRoute", "r", "{parentRefs: [{name: gw, port: 81}], hostnames: [h], rules: [{backendRefs: [{name: a, port: 80}]}]}")
-            + &resource("HTTPRoute", "q", "{parentRefs: [{name: gw, port: 80}], hostnames: [h], rules: [{backendRefs: [{name: b, port: 80}]}]}"), |r| {
-            assert_eq!((r.get(80, "h", "/"), r.get(81, "h", "/")), ("b:80".to_owned(), "a:80".to_owned()));
-        }),
-        f("GRPCRoute", resource("GRPCRoute", "r", "{parentRefs: [{name: gw}], rules: [{matches: [{method: {service: s.S, method: M}}], backendRefs: [{name: a, port: 80}]}]}"), |r| {
-            accepted(r, Kind::GrpcRoute);
-            assert_eq!(r.get(80, "h", "/s.S/M"), "a:80");
-            assert_eq!(r.get(80, "h", "/s.S/N"), "404");
-        }),
-        f("GRPCRouteNamedRouteRule", resource("GRPCRoute", "r", "{parentRefs: [{name: gw}], rules: [{name: mine, backendRefs: [{name: a, port: 80}]}]}"), |r| {
-            assert_eq!(found(r).name.as_deref(), Some("mine"));
-        }),
-        f("TCPRoute", gateway_spec("{name: t, port: 9300, protocol: TCP}", "") + &resource("TCPRoute", "r", "{parentRefs: [{name: gw}], rules: [{backendRefs: [{name: a, port: 80}]}]}"), |r| {
-            accepted(r, Kind::TcpRoute);
-            assert_eq!(forward(r, 9300), "a:80");
-        }),
-        f("UDPRoute", gateway_spec("{name: u, port: 5300, protocol: UDP}", "") + &resource("UDPRoute", "r", "{parentRefs: [{name: gw}], rules: [{backendRefs: [{name: a, port: 53}]}]}"), |r| {
-            accepted(r, Kind::UdpRoute);
-            assert_eq!(forward(r, 5300), "a:53");
-        }),
-        f("TLSRoute", gateway_spec("{name: t, port: 443, protocol: TLS, tls: {mode: Passthrough}}", "") + &tls_route("a.com"), |r| {
-            accepted(r, Kind::TlsRoute);
-            assert_eq!(r.tls(443, Some("a.com")), "pass a:80");
-            assert_eq!(r.tls(443, Some("b.com")), "refused");
-        }),
-        f("TLSRouteModeTerminate", gateway_spec(&format!("{{name: t, port: 443, protocol: TLS, {TLS}}}"), "") + &tls_route("a.com"), |r| {
-            assert_eq!(r.tls(443, Some("a.com")), "cert> a:80");
-        }),
-        f("TLSRouteModeMixed", gateway_spec(&format!("{{name: t, port: 443, protocol: TLS, hostname: a.com, {TLS}}}, {{name: p, port: 443, protocol: TLS, hostname: b.com, tls: {{mode: Passthrough}}}}"), "") + &tls_route("a.com, b.com"), |r| {
-            assert_eq!(r.tls(443, Some("a.com")), "cert> a:80");
-            assert_eq!(r.tls(443, Some("b.com")), "pass a:80");
-            assert_eq!(r.conditions(Kind::Gateway, "infra/gw"), "Accepted Programmed");
-        }),
+        f(
+            "HTTPRouteParentRefPort",
+            gateway_spec(
+                "{name: a, port: 80, protocol: HTTP}, {name: b, port: 81, protocol: HTTP}",
+                "",
+            ) + &resource(
+                "HTTPRoute",
+                "r",
+                "{parentRefs: [{name: gw, port: 81}], rules: [{backendRefs: [{name: a, port: 80}]}]}",
+            ),
+            |r| {
+                assert_eq!(
+                    (r.get(80, "h", "/"), r.get(81, "h", "/")),
+                    ("404".to_owned(), "a:80".to_owned())
+                );
+            },
+        ),
+        f(
+            "HTTPRouteDestinationPortMatching",
+            gateway_spec(
+                "{name: a, port: 80, protocol: HTTP}, {name: b, port: 81, protocol: HTTP}",
+                "",
+            ) + &resource(
+                "HTTPRoute",
+                "r",
+                "{parentRefs: [{name: gw, port: 81}], hostnames: [h], rules: [{backendRefs: [{name: a, port: 80}]}]}",
+            ) + &resource(
+                "HTTPRoute",
+                "q",
+                "{parentRefs: [{name: gw, port: 80}], hostnames: [h], rules: [{backendRefs: [{name: b, port: 80}]}]}",
+            ),
+            |r| {
+                assert_eq!(
+                    (r.get(80, "h", "/"), r.get(81, "h", "/")),
+                    ("b:80".to_owned(), "a:80".to_owned())
+                );
+            },
+        ),
+        f(
+            "GRPCRoute",
+            resource(
+                "GRPCRoute",
+                "r",
+                "{parentRefs: [{name: gw}], rules: [{matches: [{method: {service: s.S, method: M}}], backendRefs: [{name: a, port: 80}]}]}",
+            ),
+            |r| {
+                accepted(r, Kind::GrpcRoute);
+                assert_eq!(r.get(80, "h", "/s.S/M"), "a:80");
+                assert_eq!(r.get(80, "h", "/s.S/N"), "404");
+            },
+        ),
+        f(
+            "GRPCRouteNamedRouteRule",
+            resource(
+                "GRPCRoute",
+                "r",
+                "{parentRefs: [{name: gw}], rules: [{name: mine, backendRefs: [{name: a, port: 80}]}]}",
+            ),
+            |r| {
+                assert_eq!(found(r).name.as_deref(), Some("mine"));
+            },
+        ),
+        f(
+            "TCPRoute",
+            gateway_spec("{name: t, port: 9300, protocol: TCP}", "")
+                + &resource(
+                    "TCPRoute",
+                    "r",
+                    "{parentRefs: [{name: gw}], rules: [{backendRefs: [{name: a, port: 80}]}]}",
+                ),
+            |r| {
+                accepted(r, Kind::TcpRoute);
+                assert_eq!(forward(r, 9300), "a:80");
+            },
+        ),
+        f(
+            "UDPRoute",
+            gateway_spec("{name: u, port: 5300, protocol: UDP}", "")
+                + &resource(
+                    "UDPRoute",
+                    "r",
+                    "{parentRefs: [{name: gw}], rules: [{backendRefs: [{name: a, port: 53}]}]}",
+                ),
+            |r| {
+                accepted(r, Kind::UdpRoute);
+                assert_eq!(forward(r, 5300), "a:53");
+            },
+        ),
+        f(
+            "TLSRoute",
+            gateway_spec("{name: t, port: 443, protocol: TLS, tls: {mode: Passthrough}}", "")
+                + &tls_route("a.com"),
+            |r| {
+                accepted(r, Kind::TlsRoute);
+                assert_eq!(r.tls(443, Some("a.com")), "pass a:80");
+                assert_eq!(r.tls(443, Some("b.com")), "refused");
+            },
+        ),
+        f(
+            "TLSRouteModeTerminate",
+            gateway_spec(&format!("{{name: t, port: 443, protocol: TLS, {TLS}}}"), "")
+                + &tls_route("a.com"),
+            |r| {
+                assert_eq!(r.tls(443, Some("a.com")), "cert> a:80");
+            },
+        ),
+        f(
+            "TLSRouteModeMixed",
+            gateway_spec(
+                &format!(
+                    "{{name: t, port: 443, protocol: TLS, hostname: a.com, {TLS}}}, {{name: p, port: 443, protocol: TLS, hostname: b.com, tls: {{mode: Passthrough}}}}"
+                ),
+                "",
+            ) + &tls_route("a.com, b.com"),
+            |r| {
+                assert_eq!(r.tls(443, Some("a.com")), "cert> a:80");
+                assert_eq!(r.tls(443, Some("b.com")), "pass a:80");
+                assert_eq!(r.conditions(Kind::Gateway, "infra/gw"), "Accepted Programmed");
+            },
+        ),
     ]
 }
 
 fn tls_route(names: &str) -> String {
-    resource("TLSRoute", "r", &format!("{{parentRefs: [{{name: gw}}], hostnames: [{names}], rules: [{{backendRefs: [{{name: a, port: 80}}]}}]}}"))
+    resource(
+        "TLSRoute",
+        "r",
+        &format!(
+            "{{parentRefs: [{{name: gw}}], hostnames: [{names}], rules: [{{backendRefs: [{{name: a, port: 80}}]}}]}}"
+        ),
+    )
 }
 
 fn forward(router: &Router, port: u16) -> String {
@@ -271,40 +463,86 @@ fn forward(router: &Router, port: u16) -> String {
 fn of_filters() -> Vec<Feature> {
     let status = |status| redirected(&format!("statusCode: {status}"));
     vec![
-        f("HTTPRouteBackendRequestHeaderModification", route("{backendRefs: [{name: a, port: 80, filters: [{type: RequestHeaderModifier, requestHeaderModifier: {add: [{name: X, value: v}]}}]}]}"), |r| {
-            assert_eq!(backend(r).filters.unwrap().request.add.len(), 1);
-        }),
-        f("HTTPRouteResponseHeaderModification", filtered("{type: ResponseHeaderModifier, responseHeaderModifier: {remove: [X]}}"), |r| {
-            assert_eq!(found(r).filters.response.remove, ["X".into()]);
-        }),
-        f("HTTPRouteHostRewrite", filtered("{type: URLRewrite, urlRewrite: {hostname: b.com}}"), |r| {
-            assert_eq!(found(r).filters.rewrite.host.as_deref(), Some("b.com"));
-        }),
-        f("HTTPRoutePathRewrite", filtered("{type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /y}}}"), |r| {
-            assert_eq!(found(r).filters.rewrite.path, Some(PathRewrite::Prefix("/y".into())));
-        }),
-        f("HTTPRouteRequestMirror", filtered("{type: RequestMirror, requestMirror: {backendRef: {name: b, port: 80}}}"), |r| {
-            let found = found(r);
-            let [mirror] = &found.filters.mirrors[..] else { panic!("{found:?}") };
-            assert_eq!(mirror.fraction.0, mirror.fraction.1, "all of them");
-        }),
-        f("HTTPRouteRequestMultipleMirrors", filtered("{type: RequestMirror, requestMirror: {backendRef: {name: b, port: 80}}}, {type: RequestMirror, requestMirror: {backendRef: {name: a, port: 80}}}"), |r| {
-            assert_eq!(found(r).filters.mirrors.len(), 2);
-        }),
-        f("HTTPRouteRequestPercentageMirror", filtered("{type: RequestMirror, requestMirror: {percent: 20, backendRef: {name: b, port: 80}}}"), |r| {
-            let (part, of) = found(r).filters.mirrors[0].fraction;
-            assert_eq!(part * 5, of);
-        }),
-        f("HTTPRouteCORS", filtered("{type: CORS, cors: {allowOrigins: ['https://a.com'], maxAge: 60}}"), |r| {
-            assert_eq!(found(r).filters.cors.as_ref().unwrap().max_age, 60);
-        }),
+        f(
+            "HTTPRouteBackendRequestHeaderModification",
+            route(
+                "{backendRefs: [{name: a, port: 80, filters: [{type: RequestHeaderModifier, requestHeaderModifier: {add: [{name: X, value: v}]}}]}]}",
+            ),
+            |r| {
+                assert_eq!(backend(r).filters.unwrap().request.add.len(), 1);
+            },
+        ),
+        f(
+            "HTTPRouteResponseHeaderModification",
+            filtered("{type: ResponseHeaderModifier, responseHeaderModifier: {remove: [X]}}"),
+            |r| {
+                assert_eq!(found(r).filters.response.remove, ["X".into()]);
+            },
+        ),
+        f(
+            "HTTPRouteHostRewrite",
+            filtered("{type: URLRewrite, urlRewrite: {hostname: b.com}}"),
+            |r| {
+                assert_eq!(found(r).filters.rewrite.host.as_deref(), Some("b.com"));
+            },
+        ),
+        f(
+            "HTTPRoutePathRewrite",
+            filtered(
+                "{type: URLRewrite, urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /y}}}",
+            ),
+            |r| {
+                assert_eq!(found(r).filters.rewrite.path, Some(PathRewrite::Prefix("/y".into())));
+            },
+        ),
+        f(
+            "HTTPRouteRequestMirror",
+            filtered("{type: RequestMirror, requestMirror: {backendRef: {name: b, port: 80}}}"),
+            |r| {
+                let found = found(r);
+                let [mirror] = &found.filters.mirrors[..] else { panic!("{found:?}") };
+                assert_eq!(mirror.fraction.0, mirror.fraction.1, "all of them");
+            },
+        ),
+        f(
+            "HTTPRouteRequestMultipleMirrors",
+            filtered(
+                "{type: RequestMirror, requestMirror: {backendRef: {name: b, port: 80}}}, {type: RequestMirror, requestMirror: {backendRef: {name: a, port: 80}}}",
+            ),
+            |r| {
+                assert_eq!(found(r).filters.mirrors.len(), 2);
+            },
+        ),
+        f(
+            "HTTPRouteRequestPercentageMirror",
+            filtered(
+                "{type: RequestMirror, requestMirror: {percent: 20, backendRef: {name: b, port: 80}}}",
+            ),
+            |r| {
+                let (part, of) = found(r).filters.mirrors[0].fraction;
+                assert_eq!(part * 5, of);
+            },
+        ),
+        f(
+            "HTTPRouteCORS",
+            filtered("{type: CORS, cors: {allowOrigins: ['https://a.com'], maxAge: 60}}"),
+            |r| {
+                assert_eq!(found(r).filters.cors.as_ref().unwrap().max_age, 60);
+            },
+        ),
         f("HTTPRouteSchemeRedirect", redirected("scheme: https"), |r| {
             assert_eq!(redirects(r).scheme.as_deref(), Some("https"));
         }),
-        f("HTTPRoutePortRedirect", redirected("port: 8443"), |r| assert_eq!(redirects(r).port, Some(8443))),
-        f("HTTPRoutePathRedirect", redirected("path: {type: ReplaceFullPath, replaceFullPath: /y}"), |r| {
-            assert_eq!(redirects(r).path, Some(PathRewrite::Full("/y".into())));
+        f("HTTPRoutePortRedirect", redirected("port: 8443"), |r| {
+            assert_eq!(redirects(r).port, Some(8443))
         }),
+        f(
+            "HTTPRoutePathRedirect",
+            redirected("path: {type: ReplaceFullPath, replaceFullPath: /y}"),
+            |r| {
+                assert_eq!(redirects(r).path, Some(PathRewrite::Full("/y".into())));
+            },
+        ),
         f("HTTPRoute303RedirectStatusCode", status(303), |r| assert_eq!(redirects(r).status, 303)),
         f("HTTPRoute307RedirectStatusCode", status(307), |r| assert_eq!(redirects(r).status, 307)),
         f("HTTPRoute308RedirectStatusCode", status(308), |r| assert_eq!(redirects(r).status, 308)),
@@ -332,10 +570,16 @@ fn of_filters() -> Vec<Feature> {
             let retry = found.retry.as_ref().unwrap();
             assert!(retry.on_failure && retry.codes.is_empty());
         }),
-        f("HTTPRouteRetryBackendTimeout", to_a("retry: {attempts: 2}, timeouts: {request: 1s, backendRequest: 100ms}"), |r| {
-            let found = found(r);
-            assert!(found.retry.as_ref().unwrap().on_failure && found.backend_timeout.is_some());
-        }),
+        f(
+            "HTTPRouteRetryBackendTimeout",
+            to_a("retry: {attempts: 2}, timeouts: {request: 1s, backendRequest: 100ms}"),
+            |r| {
+                let found = found(r);
+                assert!(
+                    found.retry.as_ref().unwrap().on_failure && found.backend_timeout.is_some()
+                );
+            },
+        ),
     ]
 }
 

@@ -85,7 +85,8 @@ fn a_route_that_no_listener_takes_is_looked_at_all_the_same() {
     let router = routed_with(&plain(), &[route], |objects| {
         put(&mut objects.tcp_routes, l4("infra/t", &["gw"], &[], &["missing:80"]));
     });
-    let status = |reason: &str| format!("Accepted=False/{reason} ResolvedRefs=False/BackendNotFound");
+    let status =
+        |reason: &str| format!("Accepted=False/{reason} ResolvedRefs=False/BackendNotFound");
     assert_eq!(router.parents(Kind::HttpRoute, "infra/r"), [status("NoMatchingParent")]);
     assert_eq!(router.parents(Kind::TcpRoute, "infra/t"), [status("NotAllowedByListeners")]);
 }

@@ -247,7 +247,8 @@ pub(super) fn merge(gateway: &Gateway, sets: &[SetState]) -> Vec<ListenerState> 
     let mut all: Vec<ListenerState> =
         own.chain(theirs).map(|(set, index, spec)| ListenerState::new(set, index, spec)).collect();
     for listener in all.iter_mut().skip(MAX_LISTENERS) {
-        let message = format!("a Gateway and its ListenerSets have {MAX_LISTENERS} listeners at most");
+        let message =
+            format!("a Gateway and its ListenerSets have {MAX_LISTENERS} listeners at most");
         listener.rejected.get_or_insert(Fault::new("TooManyListeners", message));
     }
     for at in 0..all.len().min(MAX_LISTENERS) {

@@ -202,9 +202,10 @@ impl<'c, 'a> RouteCompiler<'c, 'a> {
             let Ok(attachments) = &mut parent.outcome else { continue };
             attachments.retain(|attachment| {
                 let place = (parent.gateway, attachment.listener);
-                let meets = self.taken.get(&(place, other)).is_some_and(|taken| {
-                    attachment.hostnames.iter().any(|name| taken.meets(name))
-                });
+                let meets = self
+                    .taken
+                    .get(&(place, other))
+                    .is_some_and(|taken| attachment.hostnames.iter().any(|name| taken.meets(name)));
                 if !meets {
                     let taken = self.taken.entry((place, view.kind)).or_default();
                     attachment.hostnames.iter().for_each(|name| taken.add(name));
