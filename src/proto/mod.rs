@@ -6,6 +6,7 @@ pub mod claims;
 pub mod ether;
 pub mod fuzz;
 pub mod http1;
+pub mod http2;
 pub mod ndp;
 pub mod object;
 pub mod tls;

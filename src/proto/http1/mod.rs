@@ -39,7 +39,8 @@ mod tests;
 pub use authority::Authority;
 pub use body::{BodyDecoder, BodyEncoder, BodyPart, LengthCounter};
 pub use chunked::{
-    CHUNK_END, ChunkSizeLine, ChunkedDecoder, LAST_CHUNK, write_chunk, write_last_chunk,
+    CHUNK_END, ChunkSizeLine, ChunkedDecoder, LAST_CHUNK, keeps_trailer, write_chunk,
+    write_last_chunk,
 };
 pub use error::{AuthorityFault, BodyError, ChunkFault, HeadFault, RequestError, ResponseError};
 pub use field::{HeaderEdits, is_field_name, is_field_value, list_items};
