@@ -432,6 +432,7 @@ impl Connection {
             Place::Open(_) | Place::BrokenOff => Kind::Trailers,
         };
         let nonce = self.nonce ^ u128::from(id) << 64;
+        self.text.clear();
         self.text.shrink_to(KEPT_TEXT);
         let mut writer = HeadWriter::new(kind, &mut self.text, nonce);
         self.decoder

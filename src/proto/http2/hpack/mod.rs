@@ -11,7 +11,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub(super) use decode::{Decoder, HpackError};
+pub(super) use decode::Decoder;
 pub(super) use encode::Encoder;
 
 /// Bytes of the decoder's dynamic table: the default of RFC 9113, so that it need not be announced.
