@@ -9,7 +9,7 @@ use super::address::{Generation, IfIndex, Port};
 use super::announce::Answers;
 
 /// The transport of a steered address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Transport {
     /// TCP, protocol number 6.
     Tcp,
@@ -63,6 +63,10 @@ pub struct Sockets {
     pub tcp4: Option<Socket>,
     /// The TCP listener for IPv6.
     pub tcp6: Option<Socket>,
+    /// The UDP socket for IPv4, unconnected.
+    pub udp4: Option<Socket>,
+    /// The UDP socket for IPv6.
+    pub udp6: Option<Socket>,
 }
 
 // === impl Socket ===

@@ -1,16 +1,19 @@
 //! The messages, and the names of the servers that exchange them.
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use super::address::Generation;
 use super::address::{Assignments, IfIndex, MacAddr};
 use super::announce::{Announcements, Answers};
 use super::datapath::{DatapathReport, Program, Programmed, Sockets};
 use super::endpoint::Endpoints;
 use super::file::{Files, StateBlob};
 use super::interface::Interfaces;
+use super::meta::Str;
 use super::objects::Objects;
 use super::query::View;
-use super::route::{ListenerTable, RouteTable};
+use super::route::{ListenerTable, RouteTable, Serving};
 use super::status::Statuses;
 use crate::kernel::{self, Time};
 
@@ -29,12 +32,23 @@ pub enum Message {
     View(Rc<View>),
     /// ipam → announce, datapath, route: who has which address. Whole state.
     Assignments(Rc<Assignments>),
+    /// endpoint → resolver: look these names up, and keep on doing so. Whole state.
+    Resolve(Rc<BTreeSet<Str>>),
+    /// A task of the resolver → resolver: what became of one look-up.
+    Lookup(Str, Resolved),
+    /// resolver → endpoint: what is known of them. Whole state.
+    Resolved(Rc<BTreeMap<Str, Resolved>>),
     /// endpoint → proxy, announce: the backends. Whole state.
     Endpoints(Rc<Endpoints>),
     /// route → datapath: listeners and routes. Whole state.
     Routes(Rc<RouteTable>),
     /// datapath → proxy: routes joined with addresses. Whole state.
     Listeners(Rc<ListenerTable>),
+    /// proxy → datapath: connections that arrive from now on see this [`ListenerTable`]; and what of it could not be
+    /// opened. Whole state.
+    Listening(Generation, Rc<[String]>),
+    /// datapath → route: which routes are in effect. Whole state.
+    Serving(Rc<Serving>),
     /// netlink driver → announce, datapath. Whole state.
     Interfaces(Rc<Interfaces>),
     /// announce → datapath: who answers. Whole state.
@@ -78,6 +92,15 @@ pub enum Message {
     Released,
 }
 
+/// What is known of a name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resolved {
+    /// Its addresses, sorted; the last good ones where a look-up has failed.
+    pub addresses: Vec<IpAddr>,
+    /// Why the last look-up failed, in a sentence.
+    pub fault: Option<String>,
+}
+
 /// The wiring's names. The number is the priority: sources first, presentation last.
 pub mod wiring {
     use crate::kernel::ServerId;
@@ -88,6 +111,8 @@ pub mod wiring {
     pub const FILES: ServerId = ServerId(1);
     /// io: frames, VRRP and peer messages on the LAN.
     pub const LAN: ServerId = ServerId(2);
+    /// io: names to addresses.
+    pub const RESOLVER: ServerId = ServerId(4);
     /// io: termination.
     pub const SIGNAL: ServerId = ServerId(3);
     /// Static manifests.
@@ -123,9 +148,13 @@ impl kernel::Message for Message {
             | M::Statuses(_)
             | M::View(_)
             | M::Assignments(_)
+            | M::Resolve(_)
+            | M::Resolved(_)
             | M::Endpoints(_)
             | M::Routes(_)
             | M::Listeners(_)
+            | M::Listening(..)
+            | M::Serving(_)
             | M::Interfaces(_)
             | M::Answers(_)
             | M::Alive(_)
@@ -137,6 +166,7 @@ impl kernel::Message for Message {
             | M::Sockets(_) => std::mem::discriminant(self) == std::mem::discriminant(older),
             M::Save(new) => matches!(older, M::Save(old) if old.name == new.name),
             M::Files(_)
+            | M::Lookup(..)
             | M::SendFrame(..)
             | M::Frame(..)
             | M::SendVrrp(..)
@@ -157,9 +187,14 @@ impl kernel::Message for Message {
             Self::Statuses(_) => "Statuses",
             Self::View(_) => "View",
             Self::Assignments(_) => "Assignments",
+            Self::Resolve(_) => "Resolve",
+            Self::Lookup(..) => "Lookup",
+            Self::Resolved(_) => "Resolved",
             Self::Endpoints(_) => "Endpoints",
             Self::Routes(_) => "Routes",
             Self::Listeners(_) => "Listeners",
+            Self::Listening(..) => "Listening",
+            Self::Serving(_) => "Serving",
             Self::Interfaces(_) => "Interfaces",
             Self::Answers(_) => "Answers",
             Self::Alive(_) => "Alive",

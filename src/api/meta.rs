@@ -45,6 +45,30 @@ pub enum Kind {
     CiliumLoadBalancerIPPool,
     /// cilium.io/v2alpha1 (and v2)
     CiliumL2AnnouncementPolicy,
+    /// gateway.networking.k8s.io/v1
+    GatewayClass,
+    /// gateway.networking.k8s.io/v1
+    Gateway,
+    /// gateway.networking.k8s.io/v1
+    ListenerSet,
+    /// gateway.networking.k8s.io/v1
+    HttpRoute,
+    /// gateway.networking.k8s.io/v1
+    GrpcRoute,
+    /// gateway.networking.k8s.io/v1
+    TlsRoute,
+    /// gateway.networking.k8s.io/v1
+    TcpRoute,
+    /// gateway.networking.k8s.io/v1
+    UdpRoute,
+    /// gateway.networking.k8s.io/v1
+    ReferenceGrant,
+    /// gateway.networking.k8s.io/v1
+    BackendTlsPolicy,
+    /// gateway.networking.x-k8s.io/v1alpha1
+    XBackendTrafficPolicy,
+    /// gateway.networking.x-k8s.io/v1alpha1
+    XBackend,
     /// coordination.k8s.io/v1
     Lease,
 }
@@ -150,7 +174,7 @@ impl fmt::Debug for NamespacedName {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 25] = [
         Self::Namespace,
         Self::Node,
         Self::Pod,
@@ -163,6 +187,18 @@ impl Kind {
         Self::IngressClass,
         Self::CiliumLoadBalancerIPPool,
         Self::CiliumL2AnnouncementPolicy,
+        Self::GatewayClass,
+        Self::Gateway,
+        Self::ListenerSet,
+        Self::HttpRoute,
+        Self::GrpcRoute,
+        Self::TlsRoute,
+        Self::TcpRoute,
+        Self::UdpRoute,
+        Self::ReferenceGrant,
+        Self::BackendTlsPolicy,
+        Self::XBackendTrafficPolicy,
+        Self::XBackend,
         Self::Lease,
     ];
 
@@ -181,6 +217,18 @@ impl Kind {
             Self::IngressClass => "IngressClass",
             Self::CiliumLoadBalancerIPPool => "CiliumLoadBalancerIPPool",
             Self::CiliumL2AnnouncementPolicy => "CiliumL2AnnouncementPolicy",
+            Self::GatewayClass => "GatewayClass",
+            Self::Gateway => "Gateway",
+            Self::ListenerSet => "ListenerSet",
+            Self::HttpRoute => "HTTPRoute",
+            Self::GrpcRoute => "GRPCRoute",
+            Self::TlsRoute => "TLSRoute",
+            Self::TcpRoute => "TCPRoute",
+            Self::UdpRoute => "UDPRoute",
+            Self::ReferenceGrant => "ReferenceGrant",
+            Self::BackendTlsPolicy => "BackendTLSPolicy",
+            Self::XBackendTrafficPolicy => "XBackendTrafficPolicy",
+            Self::XBackend => "XBackend",
             Self::Lease => "Lease",
         }
     }
@@ -194,6 +242,7 @@ impl Kind {
                 | Self::IngressClass
                 | Self::CiliumLoadBalancerIPPool
                 | Self::CiliumL2AnnouncementPolicy
+                | Self::GatewayClass
         )
     }
 }

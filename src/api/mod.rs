@@ -14,7 +14,9 @@ pub mod objects;
 pub mod problem;
 pub mod query;
 pub mod route;
+pub mod route_filter;
 pub mod selector;
 pub mod status;
+pub mod upstream;
 
 pub use message::{Message, wiring};

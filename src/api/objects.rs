@@ -4,6 +4,11 @@ use std::rc::Rc;
 
 use super::address::Generation;
 use super::meta::{Meta, NamespacedName};
+use super::object::gateway::{
+    BackendTlsPolicy, BackendTrafficPolicy, ExternalBackend, Gateway, GatewayClass, ListenerSet,
+    ReferenceGrant,
+};
+use super::object::gateway_route::{GrpcRoute, HttpRoute, L4Route};
 use super::object::{
     ConfigMap, EndpointSlice, Ingress, IngressClass, L2Policy, Lease, Namespace, Node, Pod, Pool,
     Secret, Service,
@@ -40,6 +45,30 @@ pub struct Objects {
     pub pools: Table<Pool>,
     /// CiliumL2AnnouncementPolicy
     pub l2_policies: Table<L2Policy>,
+    /// GatewayClass
+    pub gateway_classes: Table<GatewayClass>,
+    /// Gateway
+    pub gateways: Table<Gateway>,
+    /// ListenerSet
+    pub listener_sets: Table<ListenerSet>,
+    /// HTTPRoute
+    pub http_routes: Table<HttpRoute>,
+    /// GRPCRoute
+    pub grpc_routes: Table<GrpcRoute>,
+    /// TLSRoute
+    pub tls_routes: Table<L4Route>,
+    /// TCPRoute
+    pub tcp_routes: Table<L4Route>,
+    /// UDPRoute
+    pub udp_routes: Table<L4Route>,
+    /// ReferenceGrant
+    pub reference_grants: Table<ReferenceGrant>,
+    /// BackendTLSPolicy
+    pub backend_tls_policies: Table<BackendTlsPolicy>,
+    /// XBackendTrafficPolicy
+    pub backend_traffic_policies: Table<BackendTrafficPolicy>,
+    /// XBackend
+    pub external_backends: Table<ExternalBackend>,
     /// Lease
     pub leases: Table<Lease>,
     /// How many objects of kinds that are not read were skipped, by kind.
@@ -84,5 +113,15 @@ has_meta!(
     IngressClass,
     Pool,
     L2Policy,
+    GatewayClass,
+    Gateway,
+    ListenerSet,
+    HttpRoute,
+    GrpcRoute,
+    L4Route,
+    ReferenceGrant,
+    BackendTlsPolicy,
+    BackendTrafficPolicy,
+    ExternalBackend,
     Lease
 );

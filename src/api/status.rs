@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use super::meta::{ObjectKey, Str};
+use super::object::gateway_route::ParentRef;
 use super::objects::Generated;
 use super::problem::Problem;
 
@@ -40,6 +41,50 @@ pub struct ObjectStatus {
     pub load_balancer: Option<Vec<IpAddr>>,
     /// `status.loadBalancer.ingress[].ports` for an Ingress (port numbers, TCP).
     pub ports: Vec<u16>,
+    /// What the kinds of Gateway API have besides conditions.
+    pub gateway: Option<Rc<GatewayApiStatus>>,
+}
+
+/// The status of a GatewayClass, Gateway, ListenerSet, route or policy, besides its conditions. Each kind uses the
+/// parts it has.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct GatewayApiStatus {
+    /// `observedGeneration` of every condition, also of the nested ones.
+    pub observed_generation: u64,
+    /// `addresses[]` of a Gateway: type and value.
+    pub addresses: Vec<(Str, Str)>,
+    /// `listeners[]` of a Gateway or ListenerSet, in the order of its spec.
+    pub listeners: Vec<ListenerStatus>,
+    /// `attachedListenerSets` of a Gateway.
+    pub attached_listener_sets: Option<u32>,
+    /// `parents[]` of a route, `ancestors[]` of a policy.
+    pub parents: Vec<ParentStatus>,
+    /// `supportedFeatures[].name` of a GatewayClass, sorted.
+    pub supported_features: Vec<&'static str>,
+}
+
+/// One entry of `listeners[]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ListenerStatus {
+    /// `name`
+    pub name: Str,
+    /// `supportedKinds[]` of the group gateway.networking.k8s.io.
+    pub supported_kinds: Vec<&'static str>,
+    /// `attachedRoutes`
+    pub attached_routes: u32,
+    /// `conditions[]`
+    pub conditions: Vec<Condition>,
+}
+
+/// One entry of `parents[]` or `ancestors[]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ParentStatus {
+    /// `parentRef` or `ancestorRef`
+    pub parent: ParentRef,
+    /// `controllerName`
+    pub controller: Str,
+    /// `conditions[]`
+    pub conditions: Vec<Condition>,
 }
 
 /// Everything one server has to say about objects; whole state, replaces what it said before.

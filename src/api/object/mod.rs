@@ -3,6 +3,8 @@
 //! Defaults have been filled in (as the API server does) and values have been validated when one of
 //! these structs exists: "parse, don't validate".
 mod cluster;
+pub mod gateway;
+pub mod gateway_route;
 mod ingress;
 mod lb;
 mod service;

@@ -72,6 +72,8 @@ pub struct ServicePortSpec {
     pub protocol: PortProtocol,
     /// `nodePort`; 0 if none.
     pub node_port: u16,
+    /// `appProtocol`, such as `kubernetes.io/h2c`.
+    pub app_protocol: Option<Str>,
 }
 
 /// v1 Service.

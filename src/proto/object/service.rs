@@ -117,6 +117,7 @@ fn ports(spec: &Value) -> Vec<ServicePortSpec> {
             None => TargetPort::Number(port),
         };
         Some(ServicePortSpec {
+            app_protocol: text(value, "appProtocol").map(Str::from),
             name: text(value, "name").unwrap_or_default().into(),
             port,
             target,
@@ -178,10 +179,6 @@ fn check_ports(spec: &Value, service: &Service, at: Mark, faults: &mut Faults) {
         if port_number(port, "nodePort").is_some_and(|port| port > 0) {
             let message = "node ports are not opened by this version, ignored";
             faults.warn(mark_of(port, "nodePort"), field("nodePort"), message);
-        }
-        if let Some(protocol @ ("kubernetes.io/h2c" | "grpc")) = text(port, "appProtocol") {
-            let message = format!("`{protocol}` is not supported yet, ignored: HTTP/1.1 is spoken");
-            faults.warn(mark_of(port, "appProtocol"), field("appProtocol"), message);
         }
     }
 }

@@ -13,10 +13,11 @@ use super::moment::{Moment, rfc3339};
 use super::state::State;
 use crate::api::address::Port;
 use crate::api::announce::Role;
+use crate::api::datapath::Transport;
 use crate::api::meta::Kind;
 use crate::api::problem::Severity;
 use crate::api::route::{
-    Action, Backend, Listener, ListenerProtocol, Route, TlsAction, VirtualHost,
+    Action, Backend, Listener, ListenerProtocol, Request, Route, Target, TlsAction, VirtualHost,
 };
 use crate::proto::value::Value;
 
@@ -169,11 +170,11 @@ fn find_listener(
     }
     let table = &state.listeners;
     if let Ok(address) = url.host.parse::<IpAddr>() {
-        if let Some(listener) = table.by_address.get(&(address, url.port)) {
+        if let Some(listener) = table.by_address.get(&(address, url.port, Transport::Tcp)) {
             steps.add("address", &address.to_string(), "it stands in the URL");
             return Ok((Some(address), Rc::clone(listener)));
         }
-        let ours = table.by_address.keys().any(|(ip, _)| *ip == address);
+        let ours = table.by_address.keys().any(|(ip, ..)| *ip == address);
         let why = if ours { "nothing listens on this port of it" } else { "no Service has it" };
         steps.add("address", &address.to_string(), why);
         let text = format!("nobody here serves {address} port {}", url.port);
@@ -182,10 +183,10 @@ fn find_listener(
     let mut candidates: Vec<(IpAddr, &Rc<Listener>)> = table
         .by_address
         .iter()
-        .filter(|((_, port), listener)| {
+        .filter(|((_, port, _), listener)| {
             *port == url.port && (listener.protocol == ListenerProtocol::Tls) == url.tls
         })
-        .map(|((address, _), listener)| (*address, listener))
+        .map(|((address, ..), listener)| (*address, listener))
         .collect();
     candidates.sort_by_key(|(address, listener)| {
         (std::cmp::Reverse(specificity(listener, host)), *address)
@@ -290,7 +291,8 @@ fn explain_tls(steps: &mut Steps, moment: Moment, listener: &Listener, name: Opt
         (false, None) => "default: SNI names nothing else".to_owned(),
     };
     match action {
-        TlsAction::Terminate(certificate) => {
+        TlsAction::Terminate(termination) => {
+            let Some(certificate) = termination.certificates.first() else { return Tls::Refused };
             let expiry = match certificate.not_after {
                 Some(end) if end <= moment.unix => format!(", EXPIRED at {}", rfc3339(end)),
                 Some(end) => format!(", valid until {}", rfc3339(end)),
@@ -354,13 +356,30 @@ fn explain_host(
         "no rule names this host: rules without a host apply"
     };
     steps.add("host", if found.name.is_empty() { "*" } else { &found.name }, why);
-    let Some(route) = found.find(path) else {
+    let Some(route) = found.find(path, &Asked) else {
         steps.add("route", "none", &format!("no path of this host matches {path}"));
         return Outcome::failed(Some(404), "404: no path of this host matches");
     };
     let (result, why) = precedence(found, path, route);
     steps.add("route", &result, &why);
     explain_route(steps, state, route)
+}
+
+/// A GET without headers.
+struct Asked;
+
+impl Request for Asked {
+    fn method(&self) -> &str {
+        "GET"
+    }
+
+    fn header(&self, _: &str, _: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        false
+    }
+
+    fn query(&self, _: &str, _: &mut dyn FnMut(&str) -> bool) -> bool {
+        false
+    }
 }
 
 /// Which path has won, and which others match as well.
@@ -403,6 +422,10 @@ fn explain_route(steps: &mut Steps, state: &State, route: &Route) -> Outcome {
                 format!("301 to https on port {port}: the host has TLS and force-https is on");
             Outcome { served: true, status: Some(301), text }
         }
+        Action::Redirect(redirect) => {
+            let text = format!("{} redirect", redirect.status);
+            Outcome { served: true, status: Some(redirect.status), text }
+        }
         Action::Refuse(status, why) => Outcome::failed(Some(*status), &format!("{status}: {why}")),
     }
 }
@@ -412,7 +435,14 @@ fn explain_backends(steps: &mut Steps, state: &State, backends: &[Backend]) -> O
     let mut usable = 0;
     let mut dead_share = false;
     for backend in backends.iter().filter(|backend| backend.weight > 0) {
-        let service = &backend.service;
+        let service = match &backend.target {
+            Target::Service(service) => service,
+            Target::Refuse(status, why) => {
+                dead_share = true;
+                steps.add("backend", &format!("{status}"), why);
+                continue;
+            }
+        };
         let share =
             format!("{}:{} gets {} of {total}", service.service, service.port, backend.weight);
         let known = state.endpoints.by_port.contains_key(service);

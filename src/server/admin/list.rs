@@ -9,10 +9,13 @@ use super::moment::{Moment, rfc3339};
 use super::object::{protocol, service_type};
 use super::state::State;
 use crate::api::announce::Role;
+use crate::api::datapath::Transport;
 use crate::api::endpoint::{Endpoint, ServicePort};
 use crate::api::meta::{Kind, NamespacedName, ObjectKey, Origin};
 use crate::api::object::{Service, ServiceType};
-use crate::api::route::{Action, Backend, Listener, ListenerProtocol, Route, VirtualHost};
+use crate::api::route::{
+    Action, Backend, Candidate, Candidates, Listener, ListenerProtocol, Route, Target, VirtualHost,
+};
 use crate::proto::value::{Data, Value};
 
 /// `{"namespace": …, "name": …}`
@@ -69,7 +72,9 @@ fn frontend(
     port: u16,
     protocol: &str,
 ) -> Value {
-    let listener = state.listeners.by_address.get(&(address, crate::api::address::Port(port)));
+    let transport = if protocol == "UDP" { Transport::Udp } else { Transport::Tcp };
+    let listener =
+        state.listeners.by_address.get(&(address, crate::api::address::Port(port), transport));
     let listener = listener.filter(|listener| listener.service == service.meta.name);
     let backends = match listener {
         Some(_) => Vec::new(),
@@ -139,10 +144,9 @@ pub(super) fn addresses(state: &State) -> Vec<Value> {
     let objects = &state.view.objects;
     for service in objects.services.values().filter(|it| it.kind == ServiceType::LoadBalancer) {
         for address in state.addresses_of(service) {
-            let ours =
-                state.listeners.by_address.iter().any(|((ip, _), listener)| {
-                    *ip == address && listener.service == service.meta.name
-                });
+            let ours = state.listeners.by_address.iter().any(|((ip, ..), listener)| {
+                *ip == address && listener.service == service.meta.name
+            });
             let identity = if ours { "reserved:ingress" } else { "reserved:world" };
             let owner = ObjectKey { kind: Kind::Service, name: service.meta.name.clone() };
             let holder = state.announcement(address).and_then(|entry| entry.holder.as_deref());
@@ -192,11 +196,13 @@ fn address_item(address: IpAddr, identity: &[String], source: &str, owner: &Obje
         .with("owner", object_key(owner))
 }
 
-/// `HTTP` or `TLS`
+/// `HTTP`, `TLS`, `TCP` or `UDP`
 pub(super) const fn listener_protocol(protocol: ListenerProtocol) -> &'static str {
     match protocol {
         ListenerProtocol::Http => "HTTP",
         ListenerProtocol::Tls => "TLS",
+        ListenerProtocol::Tcp => "TCP",
+        ListenerProtocol::Udp => "UDP",
     }
 }
 
@@ -222,15 +228,18 @@ pub(super) fn paths(host: &VirtualHost) -> Vec<(&'static str, String, Rc<Route>)
         });
         list
     };
-    let exact = host.exact.iter().map(|(path, it)| ("Exact", path.to_string(), Rc::clone(it)));
-    let regex = host
-        .regex
+    let each = |comparison: &'static str, path: &str, all: &Candidates| {
+        let path = path.to_owned();
+        let row = move |it: &Candidate| (comparison, path.clone(), Rc::clone(&it.route));
+        all.iter().map(row).collect::<Vec<_>>()
+    };
+    let exact = host.exact.iter().flat_map(|(path, it)| each("Exact", path, it));
+    let regex =
+        host.regex.iter().flat_map(|(regex, it)| each("RegularExpression", &regex.pattern, it));
+    let prefix = host
+        .prefix
         .iter()
-        .map(|(regex, it)| ("RegularExpression", regex.pattern.to_string(), Rc::clone(it)));
-    let prefix = host.prefix.iter().map(|(path, it)| {
-        let path = if path.is_empty() { "/" } else { path };
-        ("PathPrefix", path.to_owned(), Rc::clone(it))
-    });
+        .flat_map(|(path, it)| each("PathPrefix", if path.is_empty() { "/" } else { path }, it));
     let mut all = longest_first(exact.collect());
     all.extend(regex);
     all.extend(longest_first(prefix.collect()));
@@ -282,6 +291,9 @@ fn action(action: &Action) -> Value {
         Action::RedirectHttps(port) => {
             Value::map().with("type", "RedirectHttps").with("status", 301u16).with("port", port.0)
         }
+        Action::Redirect(redirect) => {
+            Value::map().with("type", "Redirect").with("status", redirect.status)
+        }
         Action::Refuse(status, why) => {
             Value::map().with("type", "Refuse").with("status", *status).with("why", why.as_str())
         }
@@ -289,10 +301,15 @@ fn action(action: &Action) -> Value {
 }
 
 fn backend(backend: &Backend) -> Value {
-    Value::map()
-        .with("service", name(&backend.service.service))
-        .with("port", backend.service.port.0)
-        .with("weight", backend.weight)
+    let json = match &backend.target {
+        Target::Service(service) => {
+            Value::map().with("service", name(&service.service)).with("port", service.port.0)
+        }
+        Target::Refuse(status, why) => {
+            Value::map().with("status", *status).with("why", why.as_str())
+        }
+    };
+    json.with("weight", backend.weight)
 }
 
 /// What is announced, for `/v1/status`.

@@ -120,6 +120,14 @@ fn parse(secret: &Secret) -> Result<Loaded, String> {
     }
     let info = x509::parse(&key.cert[0]).map(Rc::new);
     let not_after = info.as_ref().ok().map(|info| info.not_after);
-    let certificate = Rc::new(Certificate { secret: name.clone(), key: Arc::new(key), not_after });
+    let certificate = Rc::new(Certificate {
+        secret: name.clone(),
+        key: Arc::new(key),
+        not_after,
+        names: info.as_ref().map_or_else(
+            |_| Vec::new(),
+            |info| info.dns_names.iter().map(|name| name.to_ascii_lowercase().into()).collect(),
+        ),
+    });
     Ok(Loaded { certificate, info, wrong_type: &*secret.kind != TLS_TYPE, fault: None })
 }

@@ -87,7 +87,7 @@ impl Rule {
     ) -> Self {
         let object = ObjectKey { kind: Kind::Ingress, name: ingress.meta.name.clone() };
         let origins = vec![(object, field.to_string())];
-        let route = Rc::new(Route { action, request_timeout, origins });
+        let route = Rc::new(Route { request_timeout, origins, ..Route::new(action) });
         Self { ingress: Rc::clone(ingress), field, route }
     }
 
@@ -95,7 +95,7 @@ impl Rule {
     /// and what serves over what has nothing to serve from.
     fn rank(&self) -> u8 {
         match self.route.action {
-            Action::RedirectHttps(_) => 3,
+            Action::RedirectHttps(_) | Action::Redirect(_) => 3,
             Action::Refuse(503, _) => 0,
             Action::Refuse(..) => 2,
             Action::Forward(_) => 1,
@@ -121,13 +121,11 @@ impl ServiceTable {
         warn_of_duplicates(&self.http, report);
         let (shared, host_port) = (self.shared, self.host_port);
         let listener = |port, protocol, hosts, tls| Listener {
-            service: service.clone(),
             shared,
-            port,
             host_port,
-            protocol,
             hosts,
             tls,
+            ..Listener::new(service.clone(), port, protocol)
         };
         let mut listeners = Vec::new();
         if self.plain {
@@ -166,7 +164,7 @@ fn virtual_host(
 ) -> VirtualHost {
     let mut virtual_host = VirtualHost { name: Str::clone(host), ..VirtualHost::default() };
     for (matcher, rules) in paths {
-        let route = merged(rules);
+        let route = vec![merged(rules).into()];
         match matcher {
             Matcher::Exact(path) => {
                 virtual_host.exact.insert((**path).into(), route);
@@ -201,9 +199,9 @@ fn merged(rules: &[Rule]) -> Rc<Route> {
     let top = rules.iter().map(Rule::rank).max().unwrap_or(0);
     let winners = || rules.iter().filter(|rule| rule.rank() == top).map(|rule| &rule.route);
     Rc::new(Route {
-        action: merged_action(winners().map(|route| &route.action)),
         request_timeout: winners().filter_map(|route| route.request_timeout).min(),
         origins: winners().flat_map(|route| route.origins.iter().cloned()).collect(),
+        ..Route::new(merged_action(winners().map(|route| &route.action)))
     })
 }
 
@@ -224,7 +222,7 @@ fn merged_action<'a>(actions: impl Iterator<Item = &'a Action>) -> Action {
 }
 
 fn add_backend(all: &mut Vec<Backend>, backend: &Backend) {
-    match all.iter_mut().find(|known| known.service == backend.service) {
+    match all.iter_mut().find(|known| known.target == backend.target) {
         Some(known) => known.weight += backend.weight,
         None => all.push(backend.clone()),
     }
@@ -297,7 +295,7 @@ fn tls_table(
     default: Option<Rc<Certificate>>,
     report: &mut Report,
 ) -> TlsTable {
-    let default = default.map(TlsAction::Terminate);
+    let default = default.map(|it| TlsAction::Terminate(Rc::new(it.into())));
     let mut table = TlsTable { default, ..TlsTable::default() };
     for (host, claims) in claims {
         let Some(action) = tls_action(&host, &claims, report) else { continue };
@@ -367,7 +365,7 @@ fn termination(host: &str, claims: &[TlsClaim], report: &mut Report) -> TlsActio
         }
     }
     match chosen {
-        Some((_, certificate)) => TlsAction::Terminate(Rc::clone(certificate)),
+        Some((_, certificate)) => TlsAction::Terminate(Rc::new(Rc::clone(certificate).into())),
         None => TlsAction::Refuse(refusal),
     }
 }
