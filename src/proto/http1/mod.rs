@@ -84,13 +84,15 @@ pub const MAX_TRAILER_BYTES: usize = 8 * 1024;
 /// Interim (1xx) responses an upstream may send before the final one.
 pub const MAX_INTERIM_RESPONSES: u8 = 16;
 
-/// Protocol version of a message, the only two there are.
+/// Protocol version of a message; those of HTTP/1 are the only two that are parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
     /// HTTP/1.0: no chunked coding, no persistence unless asked for.
     Http10,
     /// HTTP/1.1.
     Http11,
+    /// HTTP/2, of a client whose messages are translated: it has no say in framing and persistence.
+    Http2,
 }
 
 /// How the end of a body is found (RFC 9112 section 6.3).
