@@ -14,7 +14,7 @@ use super::table::Door;
 use crate::api::route::ListenerProtocol;
 use crate::io::buffer::Buffer;
 use crate::io::reactor::{Timer, loop_now};
-use crate::io::stream::Stream;
+use super::stream::Stream;
 use crate::io::tcp::{TcpListener, TcpStream};
 use crate::io::{clock, event_loop};
 use crate::proto::http1::{HeadProgress, PeerAddress};
@@ -76,7 +76,7 @@ fn admit(stream: TcpStream, peer: SocketAddr, shared: &Rc<Shared>) {
         input: Buffer::new(),
         to_client: Buffer::new(),
         to_upstream: Buffer::new(),
-        admission,
+        admission: Some(admission),
     };
     match door {
         Door { http: Some(http), tls: None, whole: None } => {
@@ -92,7 +92,7 @@ async fn begin(connection: Connection, door: Door) {
     match door.whole {
         Some(listener) => match &listener.forward {
             Some(route) => forward::forward(connection, route).await,
-            None => connection.client.tcp().reset_on_close(),
+            None => connection.client.reset_on_close(),
         },
         None => detect(connection).await,
     }
@@ -100,12 +100,12 @@ async fn begin(connection: Connection, door: Door) {
 
 /// Serves TLS, or HTTP where the port has both and the client speaks it.
 async fn detect(mut connection: Connection) {
-    connection.client.tcp().set_deadline(loop_now() + HANDSHAKE_TIMEOUT);
+    connection.client.set_deadline(loop_now() + HANDSHAKE_TIMEOUT);
     let first = poll_fn(|cx| {
         if let Poll::Ready(received) = connection.client.poll_recv(cx, &mut connection.input) {
             return Poll::Ready(received.is_ok_and(|got| got > 0));
         }
-        connection.client.tcp().fd().poll_expired(cx).map(|()| false)
+        connection.client.poll_expired(cx).map(|()| false)
     });
     if !first.await {
         return;

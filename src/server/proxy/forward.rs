@@ -16,7 +16,7 @@ use crate::api::route::Route;
 pub(super) async fn forward(mut connection: Connection, route: &Rc<Route>) {
     match reach(&connection, route).await {
         Some((upstream, _lease)) => join(&mut connection, upstream).await,
-        None => connection.client.tcp().reset_on_close(),
+        None => connection.client.reset_on_close(),
     }
 }
 

@@ -21,7 +21,7 @@ use crate::api::route::{Certificate, ClientAuth, TlsTermination};
 use crate::proto::x509::name_covers;
 
 /// What is spoken within TLS on HTTP listeners, by its ALPN names, the preferred one first.
-const HTTP_PROTOCOLS: &[&[u8]] = &[b"http/1.1"];
+const HTTP_PROTOCOLS: &[&[u8]] = &[b"h2", b"http/1.1"];
 
 thread_local! {
     /// What the handshake that is going on at this moment is for. rustls wants a resolver that may be shared between

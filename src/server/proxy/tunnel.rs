@@ -8,7 +8,7 @@ use super::limits::ROUNDS_PER_TURN;
 use super::stats::count;
 use crate::io::buffer::Buffer;
 use crate::io::reactor::loop_now;
-use crate::io::stream::Stream;
+use super::stream::Stream;
 
 /// One end of a tunnel.
 pub(super) struct End<'a> {
@@ -25,23 +25,23 @@ pub(super) async fn run(mut client: End<'_>, mut upstream: End<'_>, idle: Durati
     count(|c| c.tunnels.add());
     let mut up = Direction::default();
     let mut down = Direction::default();
-    client.stream.tcp().set_deadline(loop_now() + idle);
+    client.stream.set_deadline(loop_now() + idle);
     poll_fn(|cx| {
         let ups = up.poll(cx, &mut client, &mut upstream);
         let downs = down.poll(cx, &mut upstream, &mut client);
         if std::mem::take(&mut up.moved) | std::mem::take(&mut down.moved) {
-            client.stream.tcp().set_deadline(loop_now() + idle);
+            client.stream.set_deadline(loop_now() + idle);
         }
         match (ups, downs) {
             (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(()),
             _ if up.lost || down.lost => Poll::Ready(()),
-            _ => client.stream.tcp().fd().poll_expired(cx),
+            _ => client.stream.poll_expired(cx),
         }
     })
     .await;
     if up.is_broken() || down.is_broken() {
-        client.stream.tcp().reset_on_close();
-        upstream.stream.tcp().reset_on_close();
+        client.stream.reset_on_close();
+        upstream.stream.reset_on_close();
     }
 }
 
