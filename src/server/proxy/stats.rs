@@ -38,8 +38,10 @@ counters! {
     connections_accepted,
     /// Client connections open now.
     connections_open,
-    /// Client connections that speak HTTP/2, since the start.
+    /// Client connections that spoke HTTP/2.
     http2_connections,
+    /// Requests on such connections refused because too many were in flight.
+    streams_refused,
     /// Client connections closed at once because there were too many.
     connections_refused,
     /// Idle client connections closed to make room for new ones.
