@@ -164,6 +164,8 @@ fn programmed_comes_from_effects() {
     assert_eq!(conditions(&router), (pending.clone(), waiting.clone()));
     router.serving(2, &[]);
     assert_eq!(conditions(&router), (pending.clone(), waiting.clone()));
+    router.serving(4, &[]);
+    assert_eq!(conditions(&router), (pending.clone(), waiting.clone()), "from before a restart");
     router.serving(3, &[80]);
     assert_eq!(conditions(&router), (pending, waiting));
     router.serving(3, &[]);
@@ -261,6 +263,41 @@ fn certificates_that_cannot_be_used_or_are_not_permitted() {
 }
 
 #[test]
+fn a_certificate_that_becomes_unusable_keeps_its_last_good_version() {
+    let (chain, key) = certificate(&["a.com"], 2025, 2030);
+    let mut objects = cluster();
+    put(&mut objects.gateways, gw(&[with_tls("https 443 HTTPS b.com", &["x"])]));
+    put(&mut objects.secrets, secret("infra/x", &chain, &key));
+    let mut router = Router::gateway(objects.clone());
+    router.complains(&["W infra/gw spec.listeners[0].tls.certificateRefs: no certificate is for"]);
+    assert_eq!(router.listeners(Kind::Gateway, "infra/gw"), [format!("https {HTTP} 0: {GOOD}")]);
+    put(&mut objects.secrets, secret("infra/x", "slip", &key));
+    router.objects(objects);
+    let listener = router.listeners(Kind::Gateway, "infra/gw").remove(0);
+    let reason = "Accepted Programmed ResolvedRefs=False/InvalidCertificateRef Conflicted";
+    assert_eq!(listener, format!("https {HTTP} 0: {reason}"));
+    assert_eq!(router.tls(443, Some("b.com")), "x");
+}
+
+#[test]
+fn listeners_beyond_the_bound_are_refused_by_name() {
+    let many = |set: usize| {
+        let listeners: Vec<_> =
+            (0..64).map(|i| on(&format!("l{i} 80 HTTP h{i}.s{set}.com"))).collect();
+        listener_set(&format!("infra/s{set:02}"), 1, "gw", &listeners)
+    };
+    let router = with(allowing(FromNamespaces::Same, &[on("http 80 HTTP")]), |objects| {
+        (0..17).for_each(|set| put(&mut objects.listener_sets, many(set)));
+    });
+    let refused = |set: &str| {
+        let listeners = router.listeners(Kind::ListenerSet, set);
+        listeners.iter().filter(|it| it.contains("Accepted=False/TooManyListeners")).count()
+    };
+    assert_eq!(["infra/s14", "infra/s15", "infra/s16"].map(refused), [0, 1, 64]);
+    assert_eq!(router.conditions(Kind::Gateway, "infra/gw"), "Accepted Programmed");
+}
+
+#[test]
 fn parameters_and_addresses() {
     let mut parameters = gw(&[on("http 80 HTTP")]);
     parameters.infrastructure_parameters = Some(object("", "ConfigMap", "x"));
@@ -329,7 +366,7 @@ fn how_clients_are_checked() {
         gateway.frontend_validation = default;
         gateway.frontend_validation_per_port = port.map(|it| (8443, it)).into_iter().collect();
         let router = with(gateway, |objects| {
-            put(&mut objects.secrets, crate::build::secret("infra/good", &chain, &key));
+            put(&mut objects.secrets, secret("infra/good", &chain, &key));
             put(&mut objects.config_maps, authorities("infra/ca", &ca));
             put(&mut objects.config_maps, authorities("other/ca", &ca));
             put(&mut objects.config_maps, authorities("infra/bad", "nothing"));
@@ -516,7 +553,7 @@ fn secrets_of_a_listener_set_need_a_grant_for_it() {
         [("sets Gateway", false), ("sets ListenerSet", true), ("infra ListenerSet", false)]
     {
         let router = with(allowing(FromNamespaces::All, &[on("http 80 HTTP")]), |objects| {
-            put(&mut objects.secrets, crate::build::secret("other/good", &chain, &key));
+            put(&mut objects.secrets, secret("other/good", &chain, &key));
             let listener = with_tls("own 443 HTTPS", &["other/good"]);
             put(&mut objects.listener_sets, listener_set("sets/set", 1, "infra/gw", &[listener]));
             put(&mut objects.reference_grants, grant("other", from, "Secret"));

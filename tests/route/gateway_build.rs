@@ -317,7 +317,7 @@ impl Router {
     }
 
     pub(crate) fn acknowledge(&mut self) {
-        let serving = Serving { routes: Generation(u64::MAX), failed: vec![] };
+        let serving = Serving { routes: self.table.generation, failed: vec![] };
         self.send(Message::Serving(Rc::new(serving)));
     }
 

@@ -289,6 +289,40 @@ fn policies_that_nobody_uses_have_no_ancestor() {
     router.complains(&["E infra/q spec.targetRefs[0]: Service infra/nobody does not exist"]);
 }
 
+#[test]
+fn a_policy_is_for_backends_of_ingresses_as_well() {
+    let state = |change: &dyn Fn(&mut Objects)| {
+        let router = world(|objects| {
+            let mut service = service("infra/b", &[("https", 80)]);
+            service.ports[0].app_protocol = Some("https".into());
+            put(&mut objects.services, service);
+            objects.http_routes = Default::default();
+            let own = ingress("infra/i").note("loadbalancer-mode", "dedicated");
+            put(&mut objects.ingresses, own.rule("h", &[("/", 'P', "b:80")]).0);
+            change(objects);
+        });
+        let listener = router.listener("infra/pilus-ingress-i", 80).unwrap();
+        let found = listener.hosts.find("h").unwrap().find("/", &Get).unwrap();
+        let tls = match &found.action {
+            Action::Forward(backends) => backends[0]
+                .settings
+                .tls
+                .as_ref()
+                .map_or("plain".into(), |it| it.server_name.to_string()),
+            action => format!("{action:?}").chars().take(10).collect(),
+        };
+        (tls, router.problems().len())
+    };
+    let policies = |policy: BackendTlsPolicy| {
+        move |objects: &mut Objects| put(&mut objects.backend_tls_policies, policy.clone())
+    };
+    assert_eq!(state(&|_| {}), ("plain".to_owned(), 1), "and that is said");
+    let good = policy("infra/p", 1, &["b"], "b.com", ca());
+    assert_eq!(state(&policies(good)), ("b.com".to_owned(), 0));
+    let bad = policy("infra/p", 1, &["b"], "b.com", object("", "ConfigMap", "missing"));
+    assert_eq!(state(&policies(bad)), ("Refuse(500".to_owned(), 2));
+}
+
 // --- XBackend ---
 
 fn external(hostname: &str, protocol: Option<&str>, tls: Option<ExternalTls>) -> ExternalBackend {
@@ -317,7 +351,7 @@ fn hosts_outside_of_the_cluster() {
     for (hostname, served) in [
         ("192.0.2.1", true),
         ("2001:db8::1", true),
-        ("api.example.com", false),
+        ("api.example.com", true),
         ("127.0.0.1", false),
         ("::1", false),
         ("::ffff:127.0.0.1", false),

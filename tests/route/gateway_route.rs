@@ -80,6 +80,18 @@ fn attachment_by_parent_then_kind_and_namespace_then_hostname() {
 }
 
 #[test]
+fn a_route_that_no_listener_takes_is_looked_at_all_the_same() {
+    let route = http("infra/r", &["gw#nobody"]).rule(&[], &["missing:80"]);
+    let router = routed_with(&plain(), &[route], |objects| {
+        put(&mut objects.tcp_routes, l4("infra/t", &["gw"], &[], &["missing:80"]));
+    });
+    let status =
+        |reason: &str| format!("Accepted=False/{reason} ResolvedRefs=False/BackendNotFound");
+    assert_eq!(router.parents(Kind::HttpRoute, "infra/r"), [status("NoMatchingParent")]);
+    assert_eq!(router.parents(Kind::TcpRoute, "infra/t"), [status("NotAllowedByListeners")]);
+}
+
+#[test]
 fn statuses_echo_each_parent_of_ours_and_no_other() {
     let strange = gateway("infra/strange", &plain());
     let route = http("infra/r", &["gw#http", "strange", "gw#nobody", "missing", "infra/gw"]);
@@ -777,7 +789,7 @@ fn grpc_routes_match_services_and_methods() {
     let x = Ask { headers: &[("x", "1")], ..Ask::default() };
     for (path, ask, expected) in [
         ("/foo.Bar/Get", &Ask::default(), "a:80"),
-        ("/foo.Bar/Get", &x, "b:80+refuse 500"),
+        ("/foo.Bar/Get", &x, "b:80+refuse 503"),
         ("/foo.Bar/Put", &x, "b:80"),
         ("/foo.Bart/Get", &x, "c:80"),
         ("/other/Only", &x, "a:80"),

@@ -8,6 +8,8 @@ mod gateway;
 #[cfg(test)]
 mod gateway_build;
 #[cfg(test)]
+mod gateway_feature;
+#[cfg(test)]
 mod gateway_l4;
 #[cfg(test)]
 mod gateway_policy;

@@ -31,6 +31,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use context::{Caches, Context};
+use gateway::policy::Policies;
 use gateway::programmed::{self, Effects, Since};
 
 use crate::api::address::{Assignments, Port};
@@ -65,8 +66,9 @@ struct Compiled {
 /// Compiles `objects`; `unix` is the time in seconds since 1970.
 fn compile(objects: &Objects, config: &Config, caches: &mut Caches, unix: u64) -> Compiled {
     let mut context = Context::new(objects, config, caches, unix);
-    let mut ingress = compile::compile(&mut context);
-    let mut gateway = gateway::compile(&mut context);
+    let policies = Policies::new(&mut context);
+    let mut ingress = compile::compile(&mut context, &policies);
+    let mut gateway = gateway::compile(&mut context, policies);
     context.sweep();
     let mut listeners = std::mem::take(&mut ingress.listeners);
     listeners.append(&mut gateway.listeners);
@@ -161,6 +163,7 @@ impl RouteServer {
             assignments: &self.assignments,
             serving: &self.serving,
             since: &self.since,
+            newest: self.routes.generation,
             no_bpf: self.config.no_bpf,
         };
         let of_gateways = gateway.gateways.iter();

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use super::policy::{Policies, validation, with_client};
-use super::reference::{Grants, Referrer, is};
+use super::reference::{EXPERIMENTAL_GROUP, Grants, Referrer, is};
 use super::status::Fault;
 use crate::api::address::is_elsewhere;
 use crate::api::endpoint::ServicePort;
@@ -18,9 +18,6 @@ use crate::api::route::{
 };
 use crate::server::route::context::Context;
 use crate::server::route::upstream::AppProtocol;
-
-/// The group of XBackend.
-const EXPERIMENTAL_GROUP: &str = "gateway.networking.x-k8s.io";
 
 /// What goes to a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -81,6 +78,8 @@ impl<'c, 'a> Backends<'c, 'a> {
         match found {
             Ok((target, settings)) => (Backend { target, weight, settings, filters: None }, None),
             Err((status, fault, counts)) => {
+                // What gRPC clients make of it without a grpc-status: 503 is UNAVAILABLE (14).
+                let status = if of.traffic == Traffic::Grpc { 503 } else { status };
                 let target = Target::Refuse(status, fault.message.clone());
                 let backend = Backend { target, weight, settings: Rc::default(), filters: None };
                 (backend, counts.then_some(fault))
@@ -228,7 +227,7 @@ impl<'c, 'a> Backends<'c, 'a> {
                     reference,
                     invalid,
                 );
-                Some(loaded.map_err(refused)?)
+                Some(loaded.map_err(refused)?.certificate)
             }
         };
         Ok(with_client(&checked, client.as_ref()))

@@ -192,7 +192,7 @@ const fn served(protocol: Protocol) -> ListenerProtocol {
 
 /// The patterns that match more than `name` does, the most specific first: those of `a.b.com` are `*.b.com`, `*.com`
 /// and `*`.
-fn wider(name: &str) -> impl Iterator<Item = String> {
+pub(super) fn wider(name: &str) -> impl Iterator<Item = String> {
     let mut rest = (name != "*").then(|| name.strip_prefix("*.").unwrap_or(name));
     std::iter::from_fn(move || {
         let base = rest?;

@@ -188,7 +188,7 @@ impl<'b, 'c, 'a> Compiler<'b, 'c, 'a> {
             }
             Err(broken) => {
                 let fault = broken.fault().clone();
-                let route = Route::new(Action::Refuse(500, fault.message.clone()));
+                let route = Route::new(self.refuse(&fault.message));
                 if let Broken::Invalid(_) = broken {
                     self.invalid(field, fault);
                 }
@@ -202,13 +202,19 @@ impl<'b, 'c, 'a> Compiler<'b, 'c, 'a> {
         route
     }
 
+    /// 500; for gRPC what its clients take for UNAVAILABLE (spec 5.6).
+    fn refuse(&self, why: &str) -> Action {
+        let status = if self.of.traffic == Traffic::Grpc { 503 } else { 500 };
+        Action::Refuse(status, why.to_owned())
+    }
+
     fn invalid(&mut self, field: String, fault: Fault) {
         self.done.invalid.push((field, fault));
     }
 
     fn forward(&mut self, parts: &RuleParts<'_>) -> Action {
         if parts.backends.is_empty() {
-            return Action::Refuse(500, "the rule has no backendRefs".to_owned());
+            return self.refuse("the rule has no backendRefs");
         }
         let mut all = Vec::with_capacity(parts.backends.len());
         for (at, reference) in parts.backends.iter().enumerate() {
@@ -216,7 +222,7 @@ impl<'b, 'c, 'a> Compiler<'b, 'c, 'a> {
             all.push(self.backend(reference, &field, parts.prefixes));
         }
         if all.iter().all(|backend| backend.weight == 0) {
-            return Action::Refuse(500, "all backends have weight 0".to_owned());
+            return self.refuse("all backends have weight 0");
         }
         Action::Forward(all)
     }

@@ -26,6 +26,8 @@ pub(in crate::server::route) struct Effects<'e> {
     pub(in crate::server::route) assignments: &'e Assignments,
     pub(in crate::server::route) serving: &'e Serving,
     pub(in crate::server::route) since: &'e Since,
+    /// The newest table. What is said about a newer one is about one from before a restart.
+    pub(in crate::server::route) newest: Generation,
     /// Without hooks the node's own addresses are served, and nothing has to be assigned.
     pub(in crate::server::route) no_bpf: bool,
 }
@@ -172,7 +174,8 @@ fn not_programmed(
     }
     let (kind, meta, _) = listener.owner(&state.gateway, &state.sets);
     let since = effects.since.of(kind, meta, listener);
-    if since.is_none_or(|since| effects.serving.routes < since) {
+    let acknowledged = effects.serving.routes;
+    if since.is_none_or(|since| acknowledged < since || acknowledged > effects.newest) {
         return Some(Fault::new("Pending", "the data path has not taken it over yet"));
     }
     let transport = listener.protocol?.transport();
