@@ -11,7 +11,8 @@ pub(super) enum Tls {
     Http(u32),
     /// Bytes, decrypted or not, for this route.
     Bytes(Rc<Route>),
-    Refused,
+    /// And why.
+    Refused(String),
 }
 
 pub(super) fn explain(
@@ -23,7 +24,7 @@ pub(super) fn explain(
     let Some(action) = listener.tls.find(name) else {
         let why = format!("no entry for SNI {} and no default", name.unwrap_or("(none)"));
         steps.add("certificate", "none", &why);
-        return Tls::Refused;
+        return Tls::Refused("no certificate for this name".to_owned());
     };
     let why = chosen_by(listener, name);
     match action {
@@ -40,7 +41,9 @@ pub(super) fn explain(
         }
         TlsAction::Refuse(reason) => {
             steps.add("certificate", &format!("handshake refused: {reason}"), &why);
-            Tls::Refused
+            let is_route = reason.contains("TLSRoute");
+            let why = if is_route { reason } else { "no certificate for this name" };
+            Tls::Refused(why.to_owned())
         }
     }
 }
@@ -71,8 +74,12 @@ fn terminated(
     why: &str,
 ) {
     let all = &termination.certificates;
-    let fits = |it: &&Rc<Certificate>| name.is_some_and(|name| is_for(it, name));
-    let Some(certificate) = all.iter().find(fits).or_else(|| all.first()) else {
+    // As the proxy chooses, for a client that understands every kind of key.
+    let rank = |it: &&Rc<Certificate>| {
+        let is_rsa = it.key.key.algorithm() == rustls::SignatureAlgorithm::RSA;
+        (name.is_some_and(|name| !is_for(it, name)), is_rsa)
+    };
+    let Some(certificate) = all.iter().min_by_key(rank) else {
         steps.add("certificate", "none", why);
         return;
     };

@@ -213,6 +213,9 @@ impl Trip<'_> {
     fn explain_forward(&self, steps: &mut Steps, listener: &Listener) -> Outcome {
         match &listener.forward {
             Some(route) => self.explain_bytes(steps, route),
+            None if listener.protocol == ListenerProtocol::Udp => {
+                Outcome::failed(None, "no route is attached: datagrams are dropped")
+            }
             None => Outcome::failed(None, "no route is attached: connections are closed"),
         }
     }
@@ -235,8 +238,8 @@ impl Trip<'_> {
         let name = self.url.host.parse::<IpAddr>().is_err().then_some(self.url.host);
         let name = name.map(str::to_ascii_lowercase);
         match certificate::explain(steps, self.moment, listener, name.as_deref()) {
-            Tls::Refused => {
-                Outcome::failed(None, "the TLS handshake is refused: no certificate for this name")
+            Tls::Refused(why) => {
+                Outcome::failed(None, &format!("the TLS handshake is refused: {why}"))
             }
             Tls::Bytes(route) => self.explain_bytes(steps, &route),
             Tls::Http(_) if self.url.scheme == Scheme::Tls => {
