@@ -258,7 +258,7 @@ impl Trip<'_> {
             let is_gateway = gateway::of(self.state, listener).is_some();
             let kind = if is_gateway { "route" } else { "Ingress rule" };
             let text = if left_out.is_empty() {
-                format!("404: no {kind} has this host")
+                format!("404: no {kind} has this host{}", self.asked.grpc_note())
             } else {
                 format!(
                     "404: no {kind} in effect has this host; left out, see `pilus status`: {}",

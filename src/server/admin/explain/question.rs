@@ -159,6 +159,12 @@ impl<'a> Asked<'a> {
         (!lines.is_empty()).then(|| lines.join(","))
     }
 
+    /// What clients of gRPC make of a 404.
+    pub(super) fn grpc_note(&self) -> &'static str {
+        let kind = self.header_value("content-type").unwrap_or_default();
+        if kind.starts_with("application/grpc") { " (gRPC: 12, UNIMPLEMENTED)" } else { "" }
+    }
+
     /// The first query parameter of this name, decoded.
     pub(super) fn query_value(&self, name: &str) -> Option<String> {
         let pairs = self.query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));

@@ -48,8 +48,8 @@ pub(super) fn explain<'h>(
         }
         let Some(wider) = host.fallback.as_deref() else {
             steps.add("route", "none", &format!("no rule of this host matches {path}"));
-            let text = "404: no path of this host matches";
-            return Err(Outcome::failed(Some(404), text));
+            let text = format!("404: no path of this host matches{}", asked.grpc_note());
+            return Err(Outcome::failed(Some(404), &text));
         };
         host = wider;
         let name = if host.name.is_empty() { "*" } else { &host.name };
@@ -76,9 +76,7 @@ fn entries(host: &VirtualHost) -> Vec<Entry<'_>> {
             route: &it.route,
         }));
     }
-    fn longest_first<'h>(
-        table: &'h HashMap<Box<str>, Candidates>,
-    ) -> Vec<(&'h str, &'h Candidates)> {
+    fn longest_first(table: &HashMap<Box<str>, Candidates>) -> Vec<(&str, &Candidates)> {
         let mut keys: Vec<_> = table.iter().map(|(path, it)| (&**path, it)).collect();
         keys.sort_by(|left, right| {
             right.0.len().cmp(&left.0.len()).then_with(|| left.0.cmp(right.0))
@@ -217,4 +215,76 @@ pub(in crate::server::admin) fn conditions_in_words(conditions: &Conditions) -> 
         conditions.headers.iter().map(|(name, it)| format!("header {name} {}", value(it)));
     let query = conditions.query.iter().map(|(name, it)| format!("query {name} {}", value(it)));
     method.chain(headers).chain(query).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::question::{Question, Url};
+    use super::*;
+    use crate::api::address::Port;
+    use crate::api::route::{Action, Candidate};
+
+    fn route() -> Rc<Route> {
+        Rc::new(Route::new(Action::RedirectHttps(Port::HTTPS)))
+    }
+
+    fn told(host: &VirtualHost, path: &str, headers: &[&str]) -> (Vec<(String, String)>, bool) {
+        let question =
+            Question { url: "http://a", method: "GET", headers: headers.to_vec(), from: None };
+        let url = Url::parse(question.url).ok().unwrap();
+        let (asked, _) = Asked::new(&question, &url).ok().unwrap();
+        let mut steps = Steps(Vec::new());
+        let found = explain(&mut steps, host, path, &asked).is_ok();
+        let step = |it: &crate::proto::value::Value| {
+            (it.text_at("step").to_owned(), it.text_at("result").to_owned())
+        };
+        (steps.0.iter().map(step).collect(), found)
+    }
+
+    #[test]
+    fn of_many_paths_some_are_told_about_and_the_rest_is_counted() {
+        let exact = (0..20_000).map(|at| (format!("/{at:05}").into(), vec![route().into()]));
+        let prefix = [("".into(), vec![route().into()])];
+        let host = VirtualHost {
+            exact: exact.collect(),
+            prefix: prefix.into_iter().collect(),
+            ..VirtualHost::default()
+        };
+        let (steps, found) = told(&host, "/x", &[]);
+        assert!(found);
+        assert_eq!(steps.len(), OTHERS_SHOWN + 2);
+        assert_eq!(steps[0].1, "Exact /00000 of no object");
+        assert_eq!(steps[OTHERS_SHOWN].1, "19984 more rules, none of which matches");
+        assert_eq!(steps[OTHERS_SHOWN + 1], ("route".to_owned(), "PathPrefix /".to_owned()));
+    }
+
+    #[test]
+    fn what_no_rule_of_a_host_matches_falls_to_the_next_wider_one() {
+        let conditions = |value: &str| {
+            let headers = vec![("x".into(), ValueMatch::Exact(value.into()))];
+            Some(Rc::new(Conditions { headers, ..Conditions::default() }))
+        };
+        let host = |name: &str, value: &str, fallback| {
+            let candidate = Candidate { conditions: conditions(value), route: route() };
+            let prefix = [("/p".into(), vec![candidate])].into_iter().collect();
+            VirtualHost {
+                name: name.into(),
+                prefix,
+                prefix_depth: 1,
+                fallback,
+                ..Default::default()
+            }
+        };
+        let wide = Rc::new(host("*.a", "2", None));
+        let narrow = host("b.a", "1", Some(wide));
+        let line = |step: &str, result: &str| (step.to_owned(), result.to_owned());
+        let tried =
+            |value: &str| line("tried", &format!("PathPrefix /p, header x = {value} of no object"));
+        let won = |value: &str| line("route", &format!("PathPrefix /p, header x = {value}"));
+        assert_eq!(told(&narrow, "/p/q", &["X: 1"]), (vec![won("1")], true));
+        let both = vec![tried("1"), line("host", "*.a"), won("2")];
+        assert_eq!(told(&narrow, "/p/q", &["X: 2"]), (both, true));
+        let none = vec![tried("1"), line("host", "*.a"), tried("2"), line("route", "none")];
+        assert_eq!(told(&narrow, "/p", &[]), (none, false));
+    }
 }
