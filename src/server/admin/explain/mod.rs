@@ -313,6 +313,13 @@ impl Trip<'_> {
             let text = format!("nobody here serves {address} port {port}{udp}");
             return Err(Outcome::failed(None, &text));
         }
+        self.find_by_name(steps)
+    }
+
+    /// The address that a name should have: that of the listener which knows it best.
+    fn find_by_name(&self, steps: &mut Steps) -> Result<(Option<IpAddr>, Rc<Listener>), Outcome> {
+        let Url { scheme, port, .. } = *self.url;
+        let table = &self.state.listeners;
         let name = self.name();
         let mut candidates: Vec<(IpAddr, &Rc<Listener>)> = table
             .by_address
