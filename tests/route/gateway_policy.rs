@@ -351,7 +351,7 @@ fn hosts_outside_of_the_cluster() {
     for (hostname, served) in [
         ("192.0.2.1", true),
         ("2001:db8::1", true),
-        ("api.example.com", false),
+        ("api.example.com", true),
         ("127.0.0.1", false),
         ("::1", false),
         ("::ffff:127.0.0.1", false),

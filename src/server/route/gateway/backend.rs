@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::policy::{Policies, validation, with_client};
 use super::reference::{EXPERIMENTAL_GROUP, Grants, Referrer, is};
 use super::status::Fault;
+use crate::api::address::is_elsewhere;
 use crate::api::endpoint::ServicePort;
 use crate::api::meta::{Kind, NamespacedName, Str};
 use crate::api::object::gateway::ExternalBackend;
@@ -263,27 +264,9 @@ fn external_address(backend: &ExternalBackend) -> Result<(), Refusal> {
     let name = &backend.meta.name;
     let refused = |message: String| Err((503, Fault::new("BackendNotFound", message), true));
     let host = backend.hostname.trim_start_matches('[').trim_end_matches(']');
-    let Ok(address) = host.parse::<IpAddr>() else {
-        return refused(format!(
-            "XBackend {name}: {host} is a name, and names are not looked up yet; use an IP address"
-        ));
-    };
-    let only_here = match address.to_canonical() {
-        IpAddr::V4(v4) => {
-            v4.is_loopback()
-                || v4.is_unspecified()
-                || v4.is_link_local()
-                || v4.is_multicast()
-                || v4.is_broadcast()
-        }
-        IpAddr::V6(v6) => {
-            v6.is_loopback()
-                || v6.is_unspecified()
-                || v6.is_unicast_link_local()
-                || v6.is_multicast()
-        }
-    };
-    if only_here {
+    // Names are looked up by the endpoint server, which leaves such addresses out as well.
+    let Ok(address) = host.parse::<IpAddr>() else { return Ok(()) };
+    if !is_elsewhere(address) {
         return refused(format!("XBackend {name}: {address} is not an address of another host"));
     }
     Ok(())
