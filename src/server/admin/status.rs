@@ -262,6 +262,10 @@ pub(super) fn config(config: &Config) -> BTreeMap<&'static str, String> {
         ("manifests", join(config.manifests.iter().map(|it| it.display().to_string()).collect())),
         ("metrics", config.metrics.clone()),
         ("name-prefix", config.name_prefix.to_string()),
+        (
+            "nameservers",
+            config.nameservers.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+        ),
         ("node-name", config.node.to_string()),
         ("state-dir", config.state_dir.display().to_string()),
     ])
