@@ -12,6 +12,8 @@ mod gateway_feature;
 #[cfg(test)]
 mod gateway_l4;
 #[cfg(test)]
+mod gateway_model;
+#[cfg(test)]
 mod gateway_policy;
 #[cfg(test)]
 mod gateway_route;
