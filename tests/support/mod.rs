@@ -33,6 +33,7 @@ use pilus::server::proxy::{Proxy, Stats, stats};
 
 pub mod backend;
 pub mod client;
+pub mod pki;
 
 /// All that the proxy is told, in a form that can be sent to its thread.
 #[derive(Clone, Default)]
@@ -352,6 +353,12 @@ impl RouteSpec {
             timeout: None,
             shape: None,
         }
+    }
+
+    /// With what else the route does; called on the proxy's thread.
+    pub fn with(mut self, shape: impl Fn(&mut Route) + Send + Sync + 'static) -> Self {
+        self.shape = Some(Arc::new(shape));
+        self
     }
 
     fn build(self) -> Route {

@@ -5,6 +5,8 @@ use crate::io::tcp::Keepalive;
 
 /// From the first byte of a request head to its last; slowloris lives from longer ones.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a client of HTTP/2 may take to confirm that it knows that its connection will end.
+pub(super) const GOAWAY_PATIENCE: Duration = Duration::from_secs(1);
 /// Between two requests on a client connection. Longer than what load balancers and browsers keep
 /// connections for (60 to 300 s), so that the client closes first and no request meets a closing one.
 pub(super) const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(400);
@@ -27,6 +29,8 @@ pub(super) const LINGER_SILENCE: Duration = Duration::from_secs(5);
 pub(super) const LINGER_LONGEST: Duration = Duration::from_secs(30);
 /// How long an idle upstream connection is kept (ING-14).
 pub(super) const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Servers whose TLS sessions are remembered for each TLS setting of a backend. There is one name in each.
+pub(super) const UPSTREAM_SESSIONS: usize = 2;
 /// How often idle upstream connections are looked through.
 pub(super) const UPSTREAM_SWEEP: Duration = Duration::from_secs(10);
 /// Idle connections kept per endpoint: what a burst of as many concurrent requests leaves behind.

@@ -38,6 +38,8 @@ counters! {
     connections_accepted,
     /// Client connections open now.
     connections_open,
+    /// Client connections that speak HTTP/2, since the start.
+    http2_connections,
     /// Client connections closed at once because there were too many.
     connections_refused,
     /// Idle client connections closed to make room for new ones.
@@ -64,6 +66,10 @@ counters! {
     upstream_connects,
     /// Connections to endpoints that could not be established.
     upstream_connect_failures,
+    /// TLS handshakes with endpoints finished.
+    upstream_tls_handshakes,
+    /// TLS handshakes with endpoints that failed: not who they should be, or nothing in common.
+    upstream_tls_failures,
     /// Requests sent on a kept connection.
     upstream_reuses,
     /// Requests sent again because a kept connection was closed by the endpoint.

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
+use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, ServerConfig};
@@ -17,7 +18,7 @@ use super::tunnel;
 use crate::api::route::{Listener, Route, TlsAction};
 use crate::io::buffer::Buffer;
 use crate::io::reactor::loop_now;
-use crate::io::stream::Stream;
+use super::stream::Stream;
 use crate::io::tls::TlsStream;
 use crate::proto::tls::{ClientHelloError, Peeked, alert, peek_client_hello};
 
@@ -41,18 +42,17 @@ struct CurrentTable;
 /// # Errors
 /// rustls', if the system has no randomness.
 pub(super) fn server_config() -> Result<Arc<ServerConfig>, rustls::Error> {
-    let provider = Arc::new(provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(rustls::ALL_VERSIONS)?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(CurrentTable));
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.ticketer = rustls::crypto::ring::Ticketer::new()?;
     Ok(Arc::new(config))
 }
 
 /// AES-128 first: nobody breaks it, and it costs less than AES-256, which rustls would prefer.
-fn provider() -> rustls::crypto::CryptoProvider {
+pub(super) fn provider() -> Arc<CryptoProvider> {
     let mut provider = rustls::crypto::ring::default_provider();
     let aes_128 = [
         CipherSuite::TLS13_AES_128_GCM_SHA256,
@@ -60,13 +60,13 @@ fn provider() -> rustls::crypto::CryptoProvider {
         CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
     ];
     provider.cipher_suites.sort_by_key(|suite| !aes_128.contains(&suite.suite()));
-    provider
+    Arc::new(provider)
 }
 
 /// Serves the beginning of a TLS connection: returns it decrypted, or None if there is nothing left to
 /// do, because it was handed to a backend or refused.
 pub(super) async fn handshake(mut connection: Connection) -> Option<Connection> {
-    connection.client.tcp().set_deadline(loop_now() + HANDSHAKE_TIMEOUT);
+    connection.client.set_deadline(loop_now() + HANDSHAKE_TIMEOUT);
     let hello = match peek(&mut connection).await {
         Ok(hello) => hello?,
         Err(description) => return refuse(connection, description).await,
@@ -104,7 +104,7 @@ async fn peek(connection: &mut Connection) -> Result<Option<crate::proto::tls::C
             if let Poll::Ready(received) = client.poll_recv(cx, input) {
                 return Poll::Ready(received.is_ok_and(|got| got > 0));
             }
-            client.tcp().fd().poll_expired(cx).map(|()| false)
+            client.poll_expired(cx).map(|()| false)
         });
         if !received.await {
             count(|c| c.tls_failures.add());
@@ -124,7 +124,7 @@ async fn refuse(mut connection: Connection, description: u8) -> Option<Connectio
 async fn terminate(connection: Connection, listener: Rc<Listener>) -> Option<Connection> {
     let Connection { client, input, .. } = connection;
     let Stream::Tcp(tcp) = client else { return None };
-    let Ok(mut stream) = TlsStream::new(tcp, Arc::clone(&connection.shared.tls), input) else {
+    let Ok(mut stream) = TlsStream::accept(tcp, Arc::clone(&connection.shared.tls), input) else {
         return None;
     };
     let mut early = Buffer::new();
