@@ -59,6 +59,8 @@ pub(crate) struct Ground {
     certificates: HashMap<(String, String), Pem>,
     authorities: HashMap<(String, String), (Issuer<'static, KeyPair>, String)>,
     next_pod: u16,
+    /// Addresses where TLS is spoken.
+    tls: Vec<String>,
 }
 
 // === impl Peer ===
@@ -122,7 +124,7 @@ impl Ground {
         let (addresses, certificates) = (HashMap::new(), HashMap::new());
         let ground = Self {
             id, dir, node, pods, ask, echo, agent: None, addresses, certificates,
-            authorities: HashMap::new(), next_pod: 0,
+            authorities: HashMap::new(), next_pod: 0, tls: Vec::new(),
         };
         ground.write("0-base", BASE);
         ground
@@ -278,6 +280,10 @@ impl Ground {
 
     /// Starts TLS on port 8443 of a pod.
     pub(crate) fn speak_tls(&mut self, scenario: &str, name: &str, ca: Option<&str>, address: &str) {
+        if self.tls.iter().any(|it| it == address) {
+            return;
+        }
+        self.tls.push(address.to_owned());
         let mut command = Value::map()
             .with("tls", address)
             .with("port", 8443_i64)

@@ -63,7 +63,7 @@ fn job(ground: &Ground, scenario: &str, line: &RequestLine, address: &str, ident
         .with("port", i64::from(line.port))
         .with("tls", tls)
         .with("method", method)
-        .with("path", if line.path.is_empty() { "/" } else { &*line.path });
+        .with("path", if line.path.is_empty() { "/".to_owned() } else { line.path.replace("{id}", identity) });
     for (key, value) in &line.given {
         match &**key {
             "host" => {
@@ -113,7 +113,7 @@ fn seen(ground: &mut Ground, scenario: &str, answer: &Value, body: &Value, key: 
     match key {
         "error" => if answer.get("error").is_some() { String::new() } else { "an answer".to_owned() },
         "pod" => ground.service_at(scenario, &field("x-echo-address")).unwrap_or_else(|| "nobody".to_owned()),
-        "path" | "host" | "proto" | "method" | "client" => text(body.get(key)),
+        "path" | "host" | "proto" | "method" | "client" | "tries" => text(body.get(key)),
         "grpc" => text(answer.get("grpc")),
         "body" => text(answer.get("body")),
         "tail" => text(answer.get("tail")),
@@ -156,6 +156,8 @@ fn fits(seen: &str, key: &str, wanted: &str) -> bool {
     if let Some(part) = wanted.strip_prefix('~') {
         return seen.contains(part);
     }
+    // Lists are compared without the spaces between their members.
+    let seen = seen.replace(", ", ",");
     wanted.split('|').any(|one| one == seen)
 }
 
