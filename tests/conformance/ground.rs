@@ -11,7 +11,6 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType}
 
 use crate::bpf_lab::{Namespace, eventually, run};
 
-const BPF_MOUNT: &str = "/sys/fs/bpf";
 /// The class, the pool, the policy to announce, and the node.
 const BASE: &str = "\
 apiVersion: cilium.io/v2
@@ -110,6 +109,8 @@ impl Ground {
         let dir = std::env::temp_dir().join(&id);
         let guard = Leftovers { id: id.clone(), dir: dir.clone() };
         fs::create_dir_all(dir.join("manifests")).unwrap();
+        fs::create_dir_all(dir.join("bpf")).unwrap();
+        run(&format!("mount -t bpf bpf {}", dir.join("bpf").display()));
         let name = |what: &str| Namespace(format!("{id}-{what}"));
         let (lan, node, client, pods) = (name("lan"), name("node"), name("client"), name("pods"));
         run(&format!("ip netns add {}", lan.0));
@@ -147,8 +148,7 @@ impl Ground {
             .args(["run", "--config", &at("pilus.yaml"), "--manifests", &at("manifests")])
             .args(["--state-dir", &at("state"), "--node", "node", "--interface", "eth1"])
             .args(["--admin", &self.admin(), "--metrics", ""])
-            .arg("--bpf-root")
-            .arg(format!("{BPF_MOUNT}/{}", self.id))
+            .args(["--bpf-root", &at("bpf/pilus")])
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -341,9 +341,9 @@ impl Drop for Leftovers {
                 let _ = Command::new("ip").args(["netns", "del", &name]).output();
             }
         }
-        let _ = fs::remove_dir_all(Path::new(BPF_MOUNT).join(&self.id));
-        let kept = std::env::var_os("PILUS_KEEP").is_some();
-        if !kept {
+        let _ = Command::new("umount").arg("-l").arg(self.dir.join("bpf")).output();
+        // For a look at manifests and logs after a failure.
+        if std::env::var_os("PILUS_KEEP").is_none() {
             let _ = fs::remove_dir_all(&self.dir);
         }
     }
