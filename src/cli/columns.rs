@@ -129,12 +129,35 @@ fn columns(kind: Kind) -> Columns {
         ],
         Kind::ConfigMap => &[("DATA", |it, _| members(it, "data"))],
         Kind::Namespace => &[("STATUS", |it, _| or(it.text_at("status.phase"), "Active"))],
-        Kind::GatewayClass
-        | Kind::Gateway
-        | Kind::ListenerSet
-        | Kind::HttpRoute
-        | Kind::GrpcRoute
-        | Kind::TlsRoute
+        Kind::GatewayClass => {
+            return Columns {
+                normal: &[
+                    ("CONTROLLER", |it, _| it.text_at("spec.controllerName").to_owned()),
+                    ("ACCEPTED", |it, _| condition(it, "Accepted", "status")),
+                ],
+                wide: &[("DESCRIPTION", |it, _| it.text_at("spec.description").to_owned())],
+                ..plain
+            };
+        }
+        Kind::Gateway => &[
+            ("CLASS", |it, _| it.text_at("spec.gatewayClassName").to_owned()),
+            ("ADDRESS", |it, _| {
+                // The API server's column is a JSON path of which kubectl shows the first value.
+                it.items_at("status.addresses")
+                    .first()
+                    .map_or("", |it| it.text_at("value"))
+                    .to_owned()
+            }),
+            ("PROGRAMMED", |it, _| condition(it, "Programmed", "status")),
+        ],
+        Kind::ListenerSet => &[
+            ("ACCEPTED", |it, _| condition(it, "Accepted", "status")),
+            ("PROGRAMMED", |it, _| condition(it, "Programmed", "status")),
+        ],
+        Kind::HttpRoute | Kind::GrpcRoute => {
+            &[("HOSTNAMES", |it, _| it.at("spec.hostnames").map_or_else(String::new, Value::plain))]
+        }
+        Kind::TlsRoute
         | Kind::TcpRoute
         | Kind::UdpRoute
         | Kind::ReferenceGrant

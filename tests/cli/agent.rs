@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use pilus::api::address::{Generation, Port};
 use pilus::api::announce::{Announcement, Announcements, Role};
 use pilus::api::config::Config;
+use pilus::api::datapath::Transport;
 use pilus::api::datapath::{DatapathReport, Programmed};
 use pilus::api::endpoint::{Endpoint, Endpoints, ServicePort};
 use pilus::api::meta::{Kind, Meta, NamespacedName, ObjectKey, Origin, Position, Str};
@@ -21,8 +22,7 @@ use pilus::api::objects::{HasMeta, Objects, Table};
 use pilus::api::problem::{Problem, Severity};
 use pilus::api::query::{ShownStatus, View};
 use pilus::api::route::{
-    Action, Backend, HostTable, Listener, ListenerProtocol, ListenerTable, Route, TlsTable,
-    VirtualHost,
+    Action, Backend, HostTable, Listener, ListenerProtocol, ListenerTable, Route, VirtualHost,
 };
 use pilus::api::status::{Condition, Truth};
 use pilus::api::{Message, wiring};
@@ -152,6 +152,7 @@ fn port(number: u16, protocol: PortProtocol) -> ServicePortSpec {
         target: TargetPort::Number(number),
         protocol,
         node_port: if number == 53 { 31_053 } else { 0 },
+        app_protocol: None,
     }
 }
 
@@ -274,6 +275,7 @@ fn objects() -> Objects {
         }]),
         leases: table(vec![lease]),
         skipped: Rc::new(BTreeMap::from([("Deployment".to_owned(), 2)])),
+        ..Objects::default()
     }
 }
 
@@ -360,15 +362,10 @@ fn listener() -> Rc<Listener> {
     let ingress =
         ObjectKey { kind: Kind::Ingress, name: NamespacedName::new("default", "basic-ingress") };
     let route = |path: usize, action| {
-        Rc::new(Route {
-            action,
-            request_timeout: None,
-            origins: vec![(ingress.clone(), format!("spec.rules[0].http.paths[{path}]"))],
-        })
+        let origins = vec![(ingress.clone(), format!("spec.rules[0].http.paths[{path}]"))];
+        vec![Rc::new(Route { origins, ..Route::new(action) }).into()]
     };
-    let forward = |name, port| {
-        Action::Forward(vec![Backend { service: service_port(name, port), weight: 1 }])
-    };
+    let forward = |name, port| Action::Forward(vec![Backend::new(service_port(name, port), 1)]);
     let host = VirtualHost {
         name: Str::from("*"),
         exact: HashMap::from([(
@@ -381,15 +378,16 @@ fn listener() -> Rc<Listener> {
             ("/details".into(), route(2, forward("gone", 80))),
         ]),
         prefix_depth: 1,
+        ..VirtualHost::default()
     };
     Rc::new(Listener {
-        service: NamespacedName::new("kube-system", "cilium-ingress"),
         shared: true,
-        port: Port::HTTP,
-        host_port: None,
-        protocol: ListenerProtocol::Http,
         hosts: HostTable { any: Some(Rc::new(host)), ..HostTable::default() },
-        tls: TlsTable::default(),
+        ..Listener::new(
+            NamespacedName::new("kube-system", "cilium-ingress"),
+            Port::HTTP,
+            ListenerProtocol::Http,
+        )
     })
 }
 
@@ -435,7 +433,11 @@ fn messages() -> Vec<Message> {
     let listener = listener();
     let listeners = ListenerTable {
         generation: Generation(7),
-        by_address: HashMap::from([((ip("192.168.10.211"), Port::HTTP), Rc::clone(&listener))]),
+        by_address: HashMap::from([(
+            (ip("192.168.10.211"), Port::HTTP, Transport::Tcp),
+            Rc::clone(&listener),
+        )]),
+        routes: Generation(7),
         all: vec![listener],
     };
     let programmed = Programmed {

@@ -45,6 +45,7 @@ pub(crate) fn port(port: u16, protocol: PortProtocol) -> ServicePortSpec {
         target: TargetPort::Number(port),
         protocol,
         node_port: 0,
+        app_protocol: None,
     }
 }
 

@@ -54,6 +54,8 @@ pub struct Front {
     pub routes: Vec<RouteSpec>,
     /// Server name (`*.` for a wildcard, empty for the default) and what is done with it.
     pub names: Vec<(String, NameSpec)>,
+    /// Changes the listener once it is built, on the proxy's thread.
+    pub shape: Option<Shape<Listener>>,
 }
 
 #[derive(Clone)]
@@ -69,7 +71,12 @@ pub struct RouteSpec {
     pub prefix: String,
     pub action: ActionSpec,
     pub timeout: Option<Duration>,
+    /// Changes the route once it is built, on the proxy's thread.
+    pub shape: Option<Shape<Route>>,
 }
+
+/// See [`RouteSpec::shape`].
+pub type Shape<T> = Arc<dyn Fn(&mut T) + Send + Sync>;
 
 #[derive(Clone)]
 pub enum ActionSpec {
@@ -286,7 +293,8 @@ impl World {
             let addresses = front.addresses.clone();
             let listener = Rc::new(front.build());
             for address in addresses {
-                table.by_address.insert((address, listener.port), Rc::clone(&listener));
+                let key = (address, listener.port, listener.protocol.transport());
+                table.by_address.insert(key, Rc::clone(&listener));
             }
             table.all.push(listener);
         }
@@ -310,20 +318,24 @@ impl Front {
             addresses: Vec::new(),
             routes,
             names: Vec::new(),
+            shape: None,
         }
     }
 
     fn build(self) -> Listener {
         let (namespace, name) = self.service.split_once('/').unwrap();
-        Listener {
-            service: NamespacedName::new(namespace, name),
+        let protocol = if self.tls { ListenerProtocol::Tls } else { ListenerProtocol::Http };
+        let mut listener = Listener {
             shared: self.shared,
-            port: Port(self.port),
             host_port: self.host_port.map(Port),
-            protocol: if self.tls { ListenerProtocol::Tls } else { ListenerProtocol::Http },
             hosts: hosts(self.routes),
             tls: tls_table(self.names),
+            ..Listener::new(NamespacedName::new(namespace, name), Port(self.port), protocol)
+        };
+        if let Some(shape) = self.shape {
+            shape(&mut listener);
         }
+        listener
     }
 }
 
@@ -338,18 +350,22 @@ impl RouteSpec {
             prefix: prefix.to_owned(),
             action: ActionSpec::Forward(vec![(service.to_owned(), 1)]),
             timeout: None,
+            shape: None,
         }
     }
 
     fn build(self) -> Route {
-        let backend =
-            |(name, weight): (String, u32)| Backend { service: service_port(&name), weight };
+        let backend = |(name, weight): (String, u32)| Backend::new(service_port(&name), weight);
         let action = match self.action {
             ActionSpec::Forward(to) => Action::Forward(to.into_iter().map(backend).collect()),
             ActionSpec::RedirectHttps(port) => Action::RedirectHttps(Port(port)),
             ActionSpec::Refuse(status, why) => Action::Refuse(status, why),
         };
-        Route { action, request_timeout: self.timeout, origins: Vec::new() }
+        let mut route = Route { request_timeout: self.timeout, ..Route::new(action) };
+        if let Some(shape) = self.shape {
+            shape(&mut route);
+        }
+        route
     }
 }
 
@@ -360,7 +376,8 @@ impl EndpointSpec {
     }
 }
 
-fn service_port(name: &str) -> ServicePort {
+/// The port 80 of the Service `default/NAME`, as `World::services` names it.
+pub fn service_port(name: &str) -> ServicePort {
     ServicePort { service: NamespacedName::new("default", name), port: Port(80) }
 }
 
@@ -369,7 +386,7 @@ fn hosts(routes: Vec<RouteSpec>) -> HostTable {
     for route in routes {
         let host = by_host.entry(route.host.clone()).or_default();
         host.prefix_depth = host.prefix_depth.max(route.prefix.matches('/').count());
-        host.prefix.insert(route.prefix.clone().into(), Rc::new(route.build()));
+        host.prefix.insert(route.prefix.clone().into(), vec![Rc::new(route.build()).into()]);
     }
     let mut table = HostTable::default();
     for (name, host) in by_host {
@@ -387,11 +404,15 @@ fn tls_table(names: Vec<(String, NameSpec)>) -> TlsTable {
     let mut table = TlsTable::default();
     for (name, spec) in names {
         let action = match spec {
-            NameSpec::Certificate(key) => TlsAction::Terminate(Rc::new(Certificate {
-                secret: NamespacedName::new("default", "tls"),
-                key,
-                not_after: None,
-            })),
+            NameSpec::Certificate(key) => {
+                let certificate = Certificate {
+                    secret: NamespacedName::new("default", "tls"),
+                    key,
+                    not_after: None,
+                    names: Vec::new(),
+                };
+                TlsAction::Terminate(Rc::new(Rc::new(certificate).into()))
+            }
             NameSpec::Passthrough(service) => {
                 TlsAction::Passthrough(Rc::new(RouteSpec::all(&service).build()))
             }

@@ -23,7 +23,7 @@ pub(super) fn pool(meta: Meta, value: &mut Value, faults: &mut Faults) -> Pool {
     let pool = Pool {
         meta,
         blocks,
-        selector: selector(spec, "serviceSelector", faults),
+        selector: selector(spec, "spec", "serviceSelector", faults),
         allow_first_last: text(spec, "allowFirstLastIPs") != Some("No"),
         disabled: flag(spec, "disabled"),
     };
@@ -103,8 +103,8 @@ pub(super) fn l2_policy(meta: Meta, value: &mut Value, faults: &mut Faults) -> L
     let spec = value.get("spec").unwrap_or(&empty);
     let policy = L2Policy {
         meta,
-        service_selector: selector(spec, "serviceSelector", faults),
-        node_selector: selector(spec, "nodeSelector", faults),
+        service_selector: selector(spec, "spec", "serviceSelector", faults),
+        node_selector: selector(spec, "spec", "nodeSelector", faults),
         interfaces: texts(spec, "interfaces").map(Str::from).collect(),
         external_ips: flag(spec, "externalIPs"),
         load_balancer_ips: flag(spec, "loadBalancerIPs"),
@@ -116,21 +116,27 @@ pub(super) fn l2_policy(meta: Meta, value: &mut Value, faults: &mut Faults) -> L
     policy
 }
 
-fn selector(spec: &Value, key: &str, faults: &mut Faults) -> Option<LabelSelector> {
-    let value = spec.get(key)?;
+/// The label selector `key` of a map that is written at `parent`.
+pub(super) fn selector(
+    map: &Value,
+    parent: &str,
+    key: &str,
+    faults: &mut Faults,
+) -> Option<LabelSelector> {
+    let value = map.get(key)?;
     let mut requirements = Vec::new();
     for member in value.get("matchLabels").map_or(&[][..], Value::members) {
         let text = member.value.as_str().unwrap_or_default();
         let checked = names::qualified_name(&member.key).and_then(|()| names::label_value(text));
         if let Err(message) = checked {
-            let field = format!("spec.{key}.matchLabels.{}", member.key);
+            let field = format!("{parent}.{key}.matchLabels.{}", member.key);
             faults.error(member.mark, field, message);
         }
         requirements.push(Requirement::In(Str::from(&*member.key), vec![Str::from(text)]));
     }
     let expressions = value.get("matchExpressions").map_or(&[][..], Value::items);
     for (at, expression) in expressions.iter().enumerate() {
-        let field = format!("spec.{key}.matchExpressions[{at}].values");
+        let field = format!("{parent}.{key}.matchExpressions[{at}].values");
         requirements.extend(requirement(expression, &field, faults));
     }
     Some(LabelSelector { requirements })

@@ -8,10 +8,17 @@ mod cluster;
 mod encoding;
 mod faults;
 mod fuzz;
+mod gateway;
+mod gateway_filter;
+mod gateway_policy;
+mod gateway_route;
+mod gateway_tables;
+mod http_names;
 mod ingress;
 mod lb;
 mod meta;
 mod names;
+mod route_tables;
 mod schema;
 mod service;
 mod slice;
@@ -20,7 +27,12 @@ mod tables;
 use std::fmt;
 use std::rc::Rc;
 
-use crate::api::meta::{Kind, NamespacedName, ObjectKey, Origin, Position, Str};
+use crate::api::meta::{Kind, Meta, NamespacedName, ObjectKey, Origin, Position, Str};
+use crate::api::object::gateway::{
+    BackendTlsPolicy, BackendTrafficPolicy, ExternalBackend, Gateway, GatewayClass, ListenerSet,
+    ReferenceGrant,
+};
+use crate::api::object::gateway_route::{GrpcRoute, HttpRoute, L4Route};
 use crate::api::object::{
     ConfigMap, EndpointSlice, Ingress, IngressClass, L2Policy, Namespace, Node, Pod, Pool, Secret,
     Service,
@@ -58,6 +70,30 @@ pub enum Object {
     Pool(Rc<Pool>),
     /// CiliumL2AnnouncementPolicy
     L2Policy(Rc<L2Policy>),
+    /// GatewayClass
+    GatewayClass(Rc<GatewayClass>),
+    /// Gateway
+    Gateway(Rc<Gateway>),
+    /// ListenerSet
+    ListenerSet(Rc<ListenerSet>),
+    /// HTTPRoute
+    HttpRoute(Rc<HttpRoute>),
+    /// GRPCRoute
+    GrpcRoute(Rc<GrpcRoute>),
+    /// TLSRoute
+    TlsRoute(Rc<L4Route>),
+    /// TCPRoute
+    TcpRoute(Rc<L4Route>),
+    /// UDPRoute
+    UdpRoute(Rc<L4Route>),
+    /// ReferenceGrant
+    ReferenceGrant(Rc<ReferenceGrant>),
+    /// BackendTLSPolicy
+    BackendTlsPolicy(Rc<BackendTlsPolicy>),
+    /// XBackendTrafficPolicy
+    XBackendTrafficPolicy(Rc<BackendTrafficPolicy>),
+    /// XBackend
+    XBackend(Rc<ExternalBackend>),
 }
 
 /// What became of one document or List item.
@@ -158,6 +194,29 @@ enum Known {
     Other,
 }
 
+/// The kinds of Gateway API with the versions that the CRDs of v1.6.1 serve, the newest first.
+const GATEWAY_KINDS: [(Kind, &[&str]); 12] = {
+    const V1: &str = "gateway.networking.k8s.io/v1";
+    const BETA: &str = "gateway.networking.k8s.io/v1beta1";
+    const ALPHA2: &str = "gateway.networking.k8s.io/v1alpha2";
+    const ALPHA3: &str = "gateway.networking.k8s.io/v1alpha3";
+    const X: &str = "gateway.networking.x-k8s.io/v1alpha1";
+    [
+        (Kind::GatewayClass, &[V1, BETA]),
+        (Kind::Gateway, &[V1, BETA]),
+        (Kind::ListenerSet, &[V1]),
+        (Kind::HttpRoute, &[V1, BETA]),
+        (Kind::GrpcRoute, &[V1]),
+        (Kind::TlsRoute, &[V1, ALPHA2, ALPHA3]),
+        (Kind::TcpRoute, &[V1, ALPHA2]),
+        (Kind::UdpRoute, &[V1, ALPHA2]),
+        (Kind::ReferenceGrant, &[V1, BETA]),
+        (Kind::BackendTlsPolicy, &[V1, ALPHA3]),
+        (Kind::XBackendTrafficPolicy, &[X]),
+        (Kind::XBackend, &[X]),
+    ]
+};
+
 fn classify(version: &str, kind: &str) -> Known {
     let wanted: (&[&str], Kind) = match kind {
         "Namespace" => (&["v1"], Kind::Namespace),
@@ -176,7 +235,10 @@ fn classify(version: &str, kind: &str) -> Known {
         "CiliumL2AnnouncementPolicy" => {
             (&["cilium.io/v2alpha1", "cilium.io/v2"], Kind::CiliumL2AnnouncementPolicy)
         }
-        _ => return classify_other(version, kind),
+        _ => match GATEWAY_KINDS.iter().find(|row| row.0.as_str() == kind) {
+            Some((kind, versions)) => (*versions, *kind),
+            None => return classify_other(version, kind),
+        },
     };
     if wanted.0.contains(&version) {
         return Known::Read(wanted.1);
@@ -199,7 +261,14 @@ fn classify_other(version: &str, kind: &str) -> Known {
     let read = Kind::ALL.map(Kind::as_str);
     let hint = did_you_mean(kind, read.into_iter().filter(|known| *known != "Lease"));
     if let Some(hint) = hint
-        && matches!(group, "" | "networking.k8s.io" | "discovery.k8s.io" | "cilium.io")
+        && matches!(
+            group,
+            "" | "networking.k8s.io"
+                | "discovery.k8s.io"
+                | "cilium.io"
+                | "gateway.networking.k8s.io"
+                | "gateway.networking.x-k8s.io"
+        )
     {
         return Known::Misspelt(hint);
     }
@@ -300,7 +369,8 @@ fn decode_kind(
 ) -> Option<Object> {
     schema::check(value, tables::of(kind), faults);
     let meta = meta::decode(kind, value, faults, context)?;
-    let json = |meta: &mut crate::api::meta::Meta, value: &mut Value| {
+    schema::fill(value, tables::of(kind));
+    let json = |meta: &mut Meta, value: &mut Value| {
         value.remove("status");
         value.sort();
         meta.json = to_json_compact(value).into();
@@ -324,19 +394,8 @@ fn decode_kind(
         Kind::CiliumL2AnnouncementPolicy => {
             Object::L2Policy(Rc::new(lb::l2_policy(meta, value, faults)))
         }
-        Kind::GatewayClass
-        | Kind::Gateway
-        | Kind::ListenerSet
-        | Kind::HttpRoute
-        | Kind::GrpcRoute
-        | Kind::TlsRoute
-        | Kind::TcpRoute
-        | Kind::UdpRoute
-        | Kind::ReferenceGrant
-        | Kind::BackendTlsPolicy
-        | Kind::XBackendTrafficPolicy
-        | Kind::XBackend
-        | Kind::Lease => return None,
+        Kind::Lease => return None,
+        _ => decode_gateway_kind(kind, meta, value, faults),
     };
     if !faults.has_errors() {
         object.with_meta(|meta| json(meta, value));
@@ -344,11 +403,54 @@ fn decode_kind(
     Some(object)
 }
 
+/// The kinds of Gateway API; they are shown in their newest version.
+fn decode_gateway_kind(kind: Kind, meta: Meta, value: &mut Value, faults: &mut Faults) -> Object {
+    let version = value.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+    let must_name_hosts = kind == Kind::TlsRoute && !version.ends_with("v1alpha2");
+    let empty = Value::map();
+    let spec = value.get("spec").unwrap_or(&empty);
+    let l4_route = |faults: &mut Faults| {
+        Rc::new(gateway_route::l4_route(meta.clone(), spec, must_name_hosts, faults))
+    };
+    let object = match kind {
+        Kind::TlsRoute => Object::TlsRoute(l4_route(faults)),
+        Kind::TcpRoute => Object::TcpRoute(l4_route(faults)),
+        Kind::UdpRoute => Object::UdpRoute(l4_route(faults)),
+        Kind::Gateway => Object::Gateway(Rc::new(gateway::gateway(meta, spec, faults))),
+        Kind::ListenerSet => {
+            Object::ListenerSet(Rc::new(gateway::listener_set(meta, spec, faults)))
+        }
+        Kind::HttpRoute => {
+            Object::HttpRoute(Rc::new(gateway_route::http_route(meta, spec, faults)))
+        }
+        Kind::GrpcRoute => {
+            Object::GrpcRoute(Rc::new(gateway_route::grpc_route(meta, spec, faults)))
+        }
+        Kind::ReferenceGrant => {
+            Object::ReferenceGrant(Rc::new(gateway::reference_grant(meta, spec)))
+        }
+        Kind::BackendTlsPolicy => Object::BackendTlsPolicy(Rc::new(
+            gateway_policy::backend_tls_policy(meta, spec, faults),
+        )),
+        Kind::XBackendTrafficPolicy => Object::XBackendTrafficPolicy(Rc::new(
+            gateway_policy::backend_traffic_policy(meta, spec, faults),
+        )),
+        Kind::XBackend => {
+            Object::XBackend(Rc::new(gateway_policy::external_backend(meta, spec, faults)))
+        }
+        _ => Object::GatewayClass(Rc::new(gateway::class(meta, spec))),
+    };
+    if let Some((_, versions)) = GATEWAY_KINDS.iter().find(|row| row.0 == kind) {
+        value.set("apiVersion", versions[0]);
+    }
+    object
+}
+
 // === impl Object ===
 
 impl Object {
     /// Its metadata; that of the first slice for an Endpoints object.
-    fn with_meta(&mut self, mut change: impl FnMut(&mut crate::api::meta::Meta)) {
+    fn with_meta(&mut self, mut change: impl FnMut(&mut Meta)) {
         macro_rules! change {
             ($object:expr) => {
                 if let Some(object) = Rc::get_mut($object) {
@@ -368,6 +470,18 @@ impl Object {
             Self::IngressClass(object) => change!(object),
             Self::Pool(object) => change!(object),
             Self::L2Policy(object) => change!(object),
+            Self::GatewayClass(object) => change!(object),
+            Self::Gateway(object) => change!(object),
+            Self::ListenerSet(object) => change!(object),
+            Self::HttpRoute(object) => change!(object),
+            Self::GrpcRoute(object) => change!(object),
+            Self::TlsRoute(object) | Self::TcpRoute(object) | Self::UdpRoute(object) => {
+                change!(object);
+            }
+            Self::ReferenceGrant(object) => change!(object),
+            Self::BackendTlsPolicy(object) => change!(object),
+            Self::XBackendTrafficPolicy(object) => change!(object),
+            Self::XBackend(object) => change!(object),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What fields an object may have, and the walk that compares a value with it.
 use super::faults::{Faults, did_you_mean};
-use crate::proto::value::{Data, Mark, Value};
+use crate::proto::value::{Data, Mark, Member, Value};
 
 /// A test of a string: what is wrong with it, if anything.
 pub(super) type Check = fn(&str) -> Result<(), String>;
@@ -15,6 +15,8 @@ pub(super) enum Type {
     Str,
     /// A string that passes the check; the empty string is as good as none.
     Text(Check),
+    /// A string that passes the check, also if it is empty.
+    Full(Check),
     /// A whole number within these bounds, both included.
     Int(i64, i64),
     /// A port: a number from 1 to 65535, or a name.
@@ -23,6 +25,10 @@ pub(super) enum Type {
     Enum(&'static [&'static str]),
     /// A list.
     List(&'static Self),
+    /// A list or map with so many entries, both bounds included.
+    Many(usize, usize, &'static Self),
+    /// A list whose items differ in this member; in themselves if the member has no name.
+    Unique(&'static str, &'static Self),
     /// A map from any key.
     Map(&'static Self),
     /// A map with these keys.
@@ -44,6 +50,21 @@ pub(super) enum Rule {
     Required,
     /// Kubernetes knows it, and here it does nothing.
     NoEffect,
+    /// The API server fills it in.
+    Default(Literal),
+}
+
+/// What a field is filled in with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Literal {
+    /// A string.
+    Text(&'static str),
+    /// A number.
+    Number(i64),
+    /// A map of its own defaults.
+    Map,
+    /// A list of one map of its own defaults.
+    OneMap,
 }
 
 /// Where the walk is; turned into text only for a complaint.
@@ -69,6 +90,49 @@ pub(super) const fn dead(name: &'static str, ty: Type) -> Field {
     Field { name, ty, rule: Rule::NoEffect }
 }
 
+/// A field that the API server fills in.
+pub(super) const fn def(name: &'static str, default: Literal, ty: Type) -> Field {
+    Field { name, ty, rule: Rule::Default(default) }
+}
+
+/// Fills in the defaults. What is filled in has the place of the map it is in.
+pub(super) fn fill(value: &mut Value, fields: &'static [Field]) {
+    let mark = value.mark;
+    let Data::Map(members) = &mut value.data else { return };
+    for field in fields {
+        if let Rule::Default(literal) = field.rule {
+            let data = match literal {
+                Literal::Text(text) => Data::String(text.into()),
+                Literal::Number(number) => Data::Int(number),
+                Literal::Map => Data::Map(Vec::new()),
+                Literal::OneMap => Data::List(vec![Value { mark, data: Data::Map(Vec::new()) }]),
+            };
+            match members.iter_mut().find(|member| &*member.key == field.name) {
+                None => {
+                    let value = Value { mark, data };
+                    members.push(Member { key: field.name.into(), mark, value });
+                }
+                Some(member) if member.value.data == Data::Null => member.value.data = data,
+                Some(_) => {}
+            }
+        }
+    }
+    for member in members {
+        if let Some(field) = fields.iter().find(|field| field.name == &*member.key) {
+            fill_type(&mut member.value, &field.ty);
+        }
+    }
+}
+
+fn fill_type(value: &mut Value, ty: &Type) {
+    match ty {
+        Type::Many(_, _, inner) | Type::Unique(_, inner) => fill_type(value, inner),
+        Type::List(item) => value.items_mut().iter_mut().for_each(|value| fill_type(value, item)),
+        Type::Object(fields) | Type::Open(fields) => fill(value, fields),
+        _ => {}
+    }
+}
+
 /// Compares `value` with the fields of its kind.
 pub(super) fn check(value: &Value, fields: &'static [Field], faults: &mut Faults) {
     object(value, fields, true, &Path::Root, value.mark, faults);
@@ -81,6 +145,11 @@ fn walk(value: &Value, ty: &Type, path: &Path<'_>, mark: Mark, faults: &mut Faul
             if !text.is_empty()
                 && let Err(message) = test(text)
             {
+                faults.error(mark, path.to_string(), message);
+            }
+        }
+        (Type::Full(test), Data::String(text)) => {
+            if let Err(message) = test(text) {
                 faults.error(mark, path.to_string(), message);
             }
         }
@@ -111,6 +180,14 @@ fn walk(value: &Value, ty: &Type, path: &Path<'_>, mark: Mark, faults: &mut Faul
                 walk(item, item_type, &Path::Index(path, at), item.mark, faults);
             }
         }
+        (Type::Many(low, high, inner), _) => {
+            many(value, (*low, *high), path, mark, faults);
+            walk(value, inner, path, mark, faults);
+        }
+        (Type::Unique(key, inner), _) => {
+            unique(value.items(), key, path, faults);
+            walk(value, inner, path, mark, faults);
+        }
         (Type::Map(value_type), Data::Map(members)) => {
             for member in members {
                 let path = Path::Field(path, &member.key);
@@ -122,6 +199,53 @@ fn walk(value: &Value, ty: &Type, path: &Path<'_>, mark: Mark, faults: &mut Faul
         (Type::Object(fields), Data::Map(_)) => object(value, fields, true, path, mark, faults),
         (Type::Open(fields), Data::Map(_)) => object(value, fields, false, path, mark, faults),
         _ => faults.error(mark, path.to_string(), wrong_type(ty, value)),
+    }
+}
+
+fn many(
+    value: &Value,
+    (low, high): (usize, usize),
+    path: &Path<'_>,
+    mark: Mark,
+    faults: &mut Faults,
+) {
+    let count = match &value.data {
+        Data::List(items) => items.len(),
+        Data::Map(members) => members.len(),
+        _ => return,
+    };
+    if count < low {
+        faults.error(mark, path.to_string(), "required, and empty");
+    } else if count > high {
+        faults.error(
+            mark,
+            path.to_string(),
+            format!("{count} entries; at most {high} are allowed"),
+        );
+    }
+}
+
+fn unique(items: &[Value], key: &str, path: &Path<'_>, faults: &mut Faults) {
+    let of = |item: &Value| match key {
+        "" => Some((item.data.clone(), item.mark)),
+        _ => item.member(key).map(|member| (member.value.data.clone(), member.mark)),
+    };
+    let keys: Vec<_> = items.iter().map(of).collect();
+    for (at, entry) in keys.iter().enumerate() {
+        let Some((data, mark)) = entry else { continue };
+        let is_first =
+            |known: &Option<(Data, Mark)>| known.as_ref().is_some_and(|it| it.0 == *data);
+        if let Some(first) = keys[..at].iter().position(is_first) {
+            let shown = Value { mark: *mark, data: data.clone() }.plain();
+            let item = Path::Index(path, at);
+            let field =
+                if key.is_empty() { item.to_string() } else { Path::Field(&item, key).to_string() };
+            let message = match key {
+                "" => format!("`{shown}` is there already, as entry {first}"),
+                _ => format!("`{shown}` is the {key} of entry {first} already"),
+            };
+            faults.error(*mark, field, message);
+        }
     }
 }
 
@@ -178,11 +302,14 @@ pub(super) fn wrong_word(word: &str, words: &[&str]) -> String {
 fn wrong_type(ty: &Type, value: &Value) -> String {
     let found = value.describe();
     match (ty, &value.data) {
-        (Type::Str | Type::Text(_) | Type::Enum(_), Data::Bool(truth)) => {
+        (Type::Str | Type::Text(_) | Type::Full(_) | Type::Enum(_), Data::Bool(truth)) => {
             let words = if *truth { "yes, on, y and true" } else { "no, off, n and false" };
             format!("expected a string, found {found}: {words} are strings only in quotes")
         }
-        (Type::Str | Type::Text(_) | Type::Enum(_), Data::Int(_) | Data::Float(_)) => {
+        (
+            Type::Str | Type::Text(_) | Type::Full(_) | Type::Enum(_),
+            Data::Int(_) | Data::Float(_),
+        ) => {
             format!("expected a string, found {found}: put it in quotes")
         }
         (Type::Int(..), Data::String(text)) if text.parse::<i64>().is_ok() => {
@@ -202,10 +329,11 @@ impl Type {
         match self {
             Self::Any => "anything",
             Self::Bool => "true or false",
-            Self::Str | Self::Text(_) | Self::Enum(_) => "a string",
+            Self::Str | Self::Text(_) | Self::Full(_) | Self::Enum(_) => "a string",
             Self::Int(..) => "a whole number",
             Self::PortOrName => "a port number or name",
-            Self::List(_) => "a list",
+            Self::List(_) | Self::Unique(..) => "a list",
+            Self::Many(_, _, inner) => inner.describe(),
             Self::Map(_) | Self::Object(_) | Self::Open(_) => "a map",
         }
     }

@@ -180,10 +180,6 @@ fn check_ports(spec: &Value, service: &Service, at: Mark, faults: &mut Faults) {
             let message = "node ports are not opened by this version, ignored";
             faults.warn(mark_of(port, "nodePort"), field("nodePort"), message);
         }
-        if let Some(protocol @ ("kubernetes.io/h2c" | "grpc")) = text(port, "appProtocol") {
-            let message = format!("`{protocol}` is not supported yet, ignored: HTTP/1.1 is spoken");
-            faults.warn(mark_of(port, "appProtocol"), field("appProtocol"), message);
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The fields of each kind: the API reference of Kubernetes 1.36 and the CRDs of Cilium 1.18 as tables.
-use super::names;
 use super::schema::{Field, Type, dead, opt, req};
+use super::{gateway_tables, names, route_tables};
 use crate::api::meta::Kind;
 use Type::{Any, Bool, Enum, Int, List, Map, Object, Open, PortOrName, Str, Text};
 
@@ -19,31 +19,30 @@ pub(super) const fn of(kind: Kind) -> &'static [Field] {
         Kind::IngressClass => INGRESS_CLASS,
         Kind::CiliumLoadBalancerIPPool => POOL,
         Kind::CiliumL2AnnouncementPolicy => L2_POLICY,
-        Kind::GatewayClass
-        | Kind::Gateway
-        | Kind::ListenerSet
-        | Kind::HttpRoute
-        | Kind::GrpcRoute
-        | Kind::TlsRoute
-        | Kind::TcpRoute
-        | Kind::UdpRoute
-        | Kind::ReferenceGrant
-        | Kind::BackendTlsPolicy
-        | Kind::XBackendTrafficPolicy
-        | Kind::XBackend
-        | Kind::Lease => &[],
+        Kind::GatewayClass => gateway_tables::GATEWAY_CLASS,
+        Kind::Gateway => gateway_tables::GATEWAY,
+        Kind::ListenerSet => gateway_tables::LISTENER_SET,
+        Kind::HttpRoute => route_tables::HTTP_ROUTE,
+        Kind::GrpcRoute => route_tables::GRPC_ROUTE,
+        Kind::TlsRoute => route_tables::TLS_ROUTE,
+        Kind::TcpRoute | Kind::UdpRoute => route_tables::L4_ROUTE,
+        Kind::ReferenceGrant => gateway_tables::REFERENCE_GRANT,
+        Kind::BackendTlsPolicy => gateway_tables::BACKEND_TLS_POLICY,
+        Kind::XBackendTrafficPolicy => gateway_tables::BACKEND_TRAFFIC_POLICY,
+        Kind::XBackend => gateway_tables::EXTERNAL_BACKEND,
+        Kind::Lease => &[],
     }
 }
 
-const VERSION: Field = req("apiVersion", Str);
-const KIND: Field = req("kind", Str);
-const META: Field = req("metadata", Object(OBJECT_META));
-const STATUS: Field = opt("status", Any);
+pub(super) const VERSION: Field = req("apiVersion", Str);
+pub(super) const KIND: Field = req("kind", Str);
+pub(super) const META: Field = req("metadata", Object(OBJECT_META));
+pub(super) const STATUS: Field = opt("status", Any);
 
-const PORT: Type = Int(1, 65_535);
-const ANY_INT: Type = Int(i64::MIN, i64::MAX);
+pub(super) const PORT: Type = Int(1, 65_535);
+pub(super) const ANY_INT: Type = Int(i64::MIN, i64::MAX);
 const PROTOCOL: Type = Enum(&["TCP", "UDP", "SCTP"]);
-const STRINGS: Type = Map(&Str);
+pub(super) const STRINGS: Type = Map(&Str);
 
 const OBJECT_META: &[Field] = &[
     opt("name", Str),
@@ -73,7 +72,7 @@ const OBJECT_REFERENCE: &[Field] = &[
     opt("fieldPath", Str),
 ];
 
-const LABEL_SELECTOR: Type = Object(&[
+pub(super) const LABEL_SELECTOR: Type = Object(&[
     opt("matchLabels", STRINGS),
     opt(
         "matchExpressions",

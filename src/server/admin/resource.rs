@@ -17,7 +17,7 @@ pub struct Resource {
 }
 
 /// Every kind that can be asked for.
-pub static RESOURCES: [Resource; 13] = [
+pub static RESOURCES: [Resource; 25] = [
     core(Kind::Namespace, "namespaces", &["ns"]),
     core(Kind::Node, "nodes", &["no"]),
     core(Kind::Pod, "pods", &["po"]),
@@ -60,6 +60,18 @@ pub static RESOURCES: [Resource; 13] = [
         api_version: "cilium.io/v2alpha1",
         short: &["l2announcement"],
     },
+    gateway(Kind::GatewayClass, "gatewayclasses", &["gc"]),
+    gateway(Kind::Gateway, "gateways", &["gtw"]),
+    gateway(Kind::ListenerSet, "listenersets", &["lset"]),
+    gateway(Kind::HttpRoute, "httproutes", &[]),
+    gateway(Kind::GrpcRoute, "grpcroutes", &[]),
+    gateway(Kind::TlsRoute, "tlsroutes", &[]),
+    gateway(Kind::TcpRoute, "tcproutes", &[]),
+    gateway(Kind::UdpRoute, "udproutes", &[]),
+    gateway(Kind::ReferenceGrant, "referencegrants", &["refgrant"]),
+    gateway(Kind::BackendTlsPolicy, "backendtlspolicies", &["btlspolicy"]),
+    experimental(Kind::XBackendTrafficPolicy, "xbackendtrafficpolicies", &["xbtrafficpolicy"]),
+    experimental(Kind::XBackend, "xbackends", &[]),
     Resource {
         kind: Kind::Lease,
         plural: "leases",
@@ -71,6 +83,20 @@ pub static RESOURCES: [Resource; 13] = [
 
 const fn core(kind: Kind, plural: &'static str, short: &'static [&'static str]) -> Resource {
     Resource { kind, plural, group: "", api_version: "v1", short }
+}
+
+const fn gateway(kind: Kind, plural: &'static str, short: &'static [&'static str]) -> Resource {
+    let group = "gateway.networking.k8s.io";
+    Resource { kind, plural, group, api_version: "gateway.networking.k8s.io/v1", short }
+}
+
+const fn experimental(
+    kind: Kind,
+    plural: &'static str,
+    short: &'static [&'static str],
+) -> Resource {
+    let group = "gateway.networking.x-k8s.io";
+    Resource { kind, plural, group, api_version: "gateway.networking.x-k8s.io/v1alpha1", short }
 }
 
 // === impl Resource ===
@@ -142,10 +168,22 @@ mod tests {
             ("l2announcement", Kind::CiliumL2AnnouncementPolicy),
             ("cm", Kind::ConfigMap),
             ("ep", Kind::Endpoints),
+            ("gc", Kind::GatewayClass),
+            ("gtw", Kind::Gateway),
+            ("gateways", Kind::Gateway),
+            ("gateways.gateway.networking.k8s.io", Kind::Gateway),
+            ("lset", Kind::ListenerSet),
+            ("httproute", Kind::HttpRoute),
+            ("HTTPRoutes", Kind::HttpRoute),
+            ("tlsroutes.v1.gateway.networking.k8s.io", Kind::TlsRoute),
+            ("refgrant", Kind::ReferenceGrant),
+            ("btlspolicy", Kind::BackendTlsPolicy),
+            ("xbtrafficpolicy", Kind::XBackendTrafficPolicy),
+            ("xbackend", Kind::XBackend),
         ] {
             assert_eq!(find(name).unwrap().kind, kind, "{name}");
         }
-        assert!(find("gateways").is_none());
+        assert!(find("meshes").is_none());
         assert!(find("services.example.org").is_none());
         assert!(find("").is_none());
     }

@@ -2,7 +2,7 @@ use super::*;
 use crate::api::address::{IfIndex, MacAddr};
 use crate::api::announce::Answer;
 use crate::api::interface::Interface;
-use crate::api::route::{HostTable, ListenerProtocol, TlsTable};
+use crate::api::route::ListenerProtocol;
 
 struct Bench {
     server: DatapathServer,
@@ -67,15 +67,8 @@ fn routes(listeners: &[(&str, u16)]) -> Message {
     let listeners = listeners
         .iter()
         .map(|&(service, port)| {
-            Rc::new(Listener {
-                service: NamespacedName::new("default", service),
-                shared: false,
-                port: Port(port),
-                host_port: None,
-                protocol: ListenerProtocol::Http,
-                hosts: HostTable::default(),
-                tls: TlsTable::default(),
-            })
+            let service = NamespacedName::new("default", service);
+            Rc::new(Listener::new(service, Port(port), ListenerProtocol::Http))
         })
         .collect();
     Message::Routes(Rc::new(RouteTable { generation: Generation(1), listeners }))
@@ -160,7 +153,7 @@ fn listeners_and_steers_are_the_join() {
     let listeners = Rc::clone(bench.server.listeners.as_ref().unwrap());
     let mut keys: Vec<_> = listeners.by_address.keys().collect();
     keys.sort();
-    let keys: Vec<String> = keys.iter().map(|(ip, port)| format!("{ip} {port}")).collect();
+    let keys: Vec<String> = keys.iter().map(|(ip, port, _)| format!("{ip} {port}")).collect();
     assert_eq!(keys, ["10.0.0.1 80", "10.0.0.1 443", "fd00::1 80", "fd00::1 443"]);
     assert_eq!(listeners.all.len(), 3);
     assert_eq!(bench.program().steers.len(), 4);

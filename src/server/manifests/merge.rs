@@ -5,6 +5,11 @@ use std::rc::Rc;
 
 use super::{Entry, File};
 use crate::api::meta::{NamespacedName, ObjectKey};
+use crate::api::object::gateway::{
+    BackendTlsPolicy, BackendTrafficPolicy, ExternalBackend, Gateway, GatewayClass, ListenerSet,
+    ReferenceGrant,
+};
+use crate::api::object::gateway_route::{GrpcRoute, HttpRoute, L4Route};
 use crate::api::object::{
     ConfigMap, EndpointSlice, Ingress, IngressClass, L2Policy, Namespace, Node, Pod, Pool, Secret,
     Service,
@@ -38,6 +43,18 @@ struct Tables {
     ingress_classes: Map<IngressClass>,
     pools: Map<Pool>,
     l2_policies: Map<L2Policy>,
+    gateway_classes: Map<GatewayClass>,
+    gateways: Map<Gateway>,
+    listener_sets: Map<ListenerSet>,
+    http_routes: Map<HttpRoute>,
+    grpc_routes: Map<GrpcRoute>,
+    tls_routes: Map<L4Route>,
+    tcp_routes: Map<L4Route>,
+    udp_routes: Map<L4Route>,
+    reference_grants: Map<ReferenceGrant>,
+    backend_tls_policies: Map<BackendTlsPolicy>,
+    backend_traffic_policies: Map<BackendTrafficPolicy>,
+    external_backends: Map<ExternalBackend>,
 }
 
 type Map<T> = BTreeMap<NamespacedName, Rc<T>>;
@@ -120,6 +137,20 @@ impl Tables {
             Object::IngressClass(object) => insert(&mut self.ingress_classes, object),
             Object::Pool(object) => insert(&mut self.pools, object),
             Object::L2Policy(object) => insert(&mut self.l2_policies, object),
+            Object::GatewayClass(object) => insert(&mut self.gateway_classes, object),
+            Object::Gateway(object) => insert(&mut self.gateways, object),
+            Object::ListenerSet(object) => insert(&mut self.listener_sets, object),
+            Object::HttpRoute(object) => insert(&mut self.http_routes, object),
+            Object::GrpcRoute(object) => insert(&mut self.grpc_routes, object),
+            Object::TlsRoute(object) => insert(&mut self.tls_routes, object),
+            Object::TcpRoute(object) => insert(&mut self.tcp_routes, object),
+            Object::UdpRoute(object) => insert(&mut self.udp_routes, object),
+            Object::ReferenceGrant(object) => insert(&mut self.reference_grants, object),
+            Object::BackendTlsPolicy(object) => insert(&mut self.backend_tls_policies, object),
+            Object::XBackendTrafficPolicy(object) => {
+                insert(&mut self.backend_traffic_policies, object)
+            }
+            Object::XBackend(object) => insert(&mut self.external_backends, object),
         }
     }
 
@@ -139,9 +170,28 @@ impl Tables {
             ingress_classes: share(self.ingress_classes, &old.ingress_classes, &mut changed),
             pools: share(self.pools, &old.pools, &mut changed),
             l2_policies: share(self.l2_policies, &old.l2_policies, &mut changed),
+            gateway_classes: share(self.gateway_classes, &old.gateway_classes, &mut changed),
+            gateways: share(self.gateways, &old.gateways, &mut changed),
+            listener_sets: share(self.listener_sets, &old.listener_sets, &mut changed),
+            http_routes: share(self.http_routes, &old.http_routes, &mut changed),
+            grpc_routes: share(self.grpc_routes, &old.grpc_routes, &mut changed),
+            tls_routes: share(self.tls_routes, &old.tls_routes, &mut changed),
+            tcp_routes: share(self.tcp_routes, &old.tcp_routes, &mut changed),
+            udp_routes: share(self.udp_routes, &old.udp_routes, &mut changed),
+            reference_grants: share(self.reference_grants, &old.reference_grants, &mut changed),
+            backend_tls_policies: share(
+                self.backend_tls_policies,
+                &old.backend_tls_policies,
+                &mut changed,
+            ),
+            backend_traffic_policies: share(
+                self.backend_traffic_policies,
+                &old.backend_traffic_policies,
+                &mut changed,
+            ),
+            external_backends: share(self.external_backends, &old.external_backends, &mut changed),
             leases: Rc::clone(&old.leases),
             skipped: if same_skipped { Rc::clone(&old.skipped) } else { Rc::new(skipped) },
-            ..old.clone()
         };
         (objects, changed || !same_skipped)
     }

@@ -57,11 +57,7 @@ fn turns_go_on_when_the_tables_are_replaced() {
         let list = ports.iter().map(|&port| endpoint(port, true, false)).collect();
         Rc::new(Endpoints { by_port: HashMap::from([(service.clone(), list)]) })
     };
-    let route = Rc::new(Route {
-        action: Action::Forward(vec![Backend { service: service.clone(), weight: 1 }]),
-        request_timeout: None,
-        origins: Vec::new(),
-    });
+    let route = Rc::new(Route::new(Action::Forward(vec![Backend::new(service.clone(), 1)])));
     let table = Rc::new(ListenerTable::default());
     let mut snapshot = Snapshot::empty(Rc::new(Hosts::new(IDLE_TOTAL)));
     let mut seen = Vec::new();
