@@ -62,7 +62,11 @@ impl Config {
     /// The node's port for a virtual one in `--no-bpf` mode, if the settings name another.
     pub fn host_port(&self, port: Port) -> Option<Port> {
         let (http, https) = self.host_ports;
-        let host = if port == Port::HTTP { http } else { https };
+        let host = match port {
+            Port::HTTP => http,
+            Port::HTTPS => https,
+            _ => return None,
+        };
         (self.no_bpf && host != port.0).then_some(Port(host))
     }
 }

@@ -14,7 +14,7 @@ use pilus::api::object::{
 };
 use pilus::api::objects::{HasMeta, Objects, Table};
 use pilus::api::problem::Severity;
-use pilus::api::route::{Action, Listener, Route, RouteTable, TlsAction};
+use pilus::api::route::{Action, Listener, Request, Route, RouteTable, Target, TlsAction};
 use pilus::api::status::Statuses;
 use pilus::api::{Message, meta};
 use pilus::kernel::{Outbox, Server, Time};
@@ -55,6 +55,7 @@ pub(crate) fn service(text: &str, ports: &[(&str, u16)]) -> Service {
             target: TargetPort::Number(port),
             protocol: PortProtocol::Tcp,
             node_port: 0,
+            app_protocol: None,
         })
         .collect();
     let selector = Some(labels(&[("app", text.rsplit('/').next().unwrap_or(text))]));
@@ -175,6 +176,21 @@ pub(crate) fn shared() -> Config {
     Config { ingress_mode: IngressMode::Shared, ..Config::default() }
 }
 
+/// A GET request without headers and query.
+pub(crate) struct Get;
+
+impl Request for Get {
+    fn method(&self) -> &str {
+        "GET"
+    }
+    fn header(&self, _: &str, _: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+        false
+    }
+    fn query(&self, _: &str, _: &mut dyn FnMut(&str) -> bool) -> bool {
+        false
+    }
+}
+
 /// A route server and the latest it has sent.
 pub(crate) struct Router {
     pub(crate) server: RouteServer,
@@ -252,7 +268,7 @@ impl Router {
 
     pub(crate) fn ask_at(&self, service: &str, port: u16, host: &str, path: &str) -> String {
         let Some(listener) = self.listener(service, port) else { return "-".to_owned() };
-        let route = listener.hosts.find(host).and_then(|virtual_host| virtual_host.find(path));
+        let route = listener.hosts.find(host).and_then(|virtual_host| virtual_host.find(path, &Get));
         route.map_or_else(|| "404".to_owned(), |route| shown(route))
     }
 
@@ -264,7 +280,9 @@ impl Router {
         match listener.tls.find(host) {
             None => "closed".to_owned(),
             Some(TlsAction::Refuse(_)) => "refused".to_owned(),
-            Some(TlsAction::Terminate(certificate)) => certificate.secret.to_string(),
+            Some(TlsAction::Terminate(termination)) => {
+                termination.certificates[0].secret.to_string()
+            }
             Some(TlsAction::Passthrough(route)) => format!("pass {}", shown(route)),
         }
     }
@@ -321,11 +339,14 @@ fn shown(route: &Route) -> String {
                     } else {
                         format!("*{}", backend.weight)
                     };
-                    let service = &backend.service.service;
+                    let Target::Service(target) = &backend.target else {
+                        panic!("{backend:?}");
+                    };
+                    let service = &target.service;
                     let namespace =
                         if &*service.namespace == "default" { "" } else { &*service.namespace };
                     let slash = if namespace.is_empty() { "" } else { "/" };
-                    format!("{namespace}{slash}{}:{}{weight}", service.name, backend.service.port)
+                    format!("{namespace}{slash}{}:{}{weight}", service.name, target.port)
                 })
                 .collect();
             backends.join("+")
@@ -334,6 +355,7 @@ fn shown(route: &Route) -> String {
             assert_eq!(*port, Port::HTTPS);
             "https".to_owned()
         }
+        Action::Redirect(redirect) => format!("redirect {}", redirect.status),
         Action::Refuse(code, _) => code.to_string(),
     }
 }

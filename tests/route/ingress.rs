@@ -307,10 +307,10 @@ fn ing_07_a_longer_pattern_shadows_a_shorter_one() {
     }
     let listener = router.listener("kube-system/pilus-ingress", 80).unwrap();
     let host = listener.hosts.any.as_ref().unwrap();
-    let (by, route) = host.find_match("/impl").unwrap();
+    let (by, route) = host.find_match("/impl", &Get).unwrap();
     assert_eq!(by, PathMatch::Regex("/impl.*"));
     assert_eq!(route.origins, [(key_of("default/web"), "spec.rules[0].http.paths[1]".to_owned())]);
-    assert_eq!(host.find_match("/x/y").unwrap().0, PathMatch::Prefix(""));
+    assert_eq!(host.find_match("/x/y", &Get).unwrap().0, PathMatch::Prefix(""));
 }
 
 #[test]
@@ -364,7 +364,7 @@ fn ing_09_same_host_and_path_in_several_ingresses() {
         "W default/two ..is also in Ingress default/one",
     ]);
     let listener = router.listener("kube-system/pilus-ingress", 80).unwrap();
-    let route = listener.hosts.find("m.com").unwrap().find("/").unwrap();
+    let route = listener.hosts.find("m.com").unwrap().find("/", &Get).unwrap();
     assert_eq!(route.request_timeout, Some(Duration::from_secs(3)));
     assert_eq!(route.origins.len(), 3);
     // The same path with another type is another path, and dedicated Ingresses do not share.
@@ -424,7 +424,7 @@ fn ing_14_request_timeout() {
             .note("request-timeout", text)]);
         router.complains(&[]);
         let listener = router.listener("kube-system/pilus-ingress", 80).unwrap();
-        let route = listener.hosts.find("x").unwrap().find("/").unwrap();
+        let route = listener.hosts.find("x").unwrap().find("/", &Get).unwrap();
         assert_eq!(route.request_timeout, timeout.map(Duration::from_secs));
     }
 }
@@ -527,7 +527,7 @@ fn all_nodes_come_to_the_same_table_and_unchanged_work_is_not_done_again() {
     let after = two.listener("default/pilus-ingress-i0", 80).unwrap();
     assert!(Rc::ptr_eq(&dedicated, after), "an unchanged listener stays the same one");
     assert!(matches!(
-        after.hosts.find("h0.com").unwrap().find("/").unwrap().action,
+        after.hosts.find("h0.com").unwrap().find("/", &Get).unwrap().action,
         Action::Forward(_)
     ));
 }

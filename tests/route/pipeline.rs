@@ -220,7 +220,7 @@ impl Node {
     fn state(&self) -> String {
         let seen = self.seen.borrow();
         let mut lines = Vec::new();
-        for ((ip, port), listener) in &seen.listeners.by_address {
+        for ((ip, port, _), listener) in &seen.listeners.by_address {
             lines.push(format!("listener {ip} {port} {:?}", listener.service));
         }
         for (port, list) in &seen.endpoints.by_port {

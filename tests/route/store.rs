@@ -213,7 +213,7 @@ fn the_view_merges_and_remembers_when_things_began() {
             ObjectStatus {
                 conditions,
                 load_balancer: ip.map(|ip| vec![ip.parse().unwrap()]),
-                ports: vec![],
+                ..ObjectStatus::default()
             },
         )]
         .into(),

@@ -4,8 +4,11 @@
 //! What is reported is computed from effects: `pilus.dev/Programmed` of a Service tells what the hooks
 //! have acknowledged, not what they were asked for. With `--no-bpf` there are no hooks.
 //!
-//! In: `Routes`, `Assignments`, `Answers`, `Interfaces`, `Programmed`, `Shutdown`. Out: `Listeners` to
-//! the proxy, `Program` to the bpf driver, `Statuses` to the store, `Released` to the signal driver.
+//! In: `Routes`, `Assignments`, `Answers`, `Interfaces`, `Programmed`, `Listening`, `Shutdown`. Out: `Listeners` to
+//! the proxy, `Program` to the bpf driver, `Serving` to the route server, `Statuses` to the store, `Released` to the
+//! signal driver.
+mod serving;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -17,7 +20,7 @@ use crate::api::datapath::{Program, Programmed, Steer, Transport};
 use crate::api::interface::Interfaces;
 use crate::api::meta::{Kind, NamespacedName, ObjectKey};
 use crate::api::problem::{Problem, Severity};
-use crate::api::route::{Listener, ListenerTable, RouteTable};
+use crate::api::route::{Listener, ListenerTable, RouteTable, Serving};
 use crate::api::status::{Condition, ObjectStatus, Statuses, Truth};
 use crate::api::{Message, wiring};
 use crate::kernel::{Outbox, Server, ServerId, Time};
@@ -41,16 +44,29 @@ pub struct DatapathServer {
     /// Since when something has come in that has not been worked in.
     changed: Option<Time>,
     listeners: Option<Rc<ListenerTable>>,
-    /// Two Services with the same address and port.
-    clashes: Vec<Problem>,
+    /// Two Services with the same address and port: the one that is not served there.
+    clashes: Vec<Clash>,
+    /// All places, also those that the hooks may not steer.
+    places: Served,
+    /// What the proxy has taken over.
+    listening: Option<(Generation, Rc<[String]>)>,
     program: Option<Rc<Program>>,
+    /// The routes that the current program goes with.
+    program_routes: Generation,
     /// What the current program serves.
     served: Rc<Served>,
     /// The last acknowledgement of a current program, and what that program served.
     acknowledged: Option<(Rc<Programmed>, Rc<Served>)>,
     statuses: Rc<Statuses>,
+    serving: Rc<Serving>,
     generation: Generation,
     stopping: bool,
+}
+
+/// A place of a listener that another Service has.
+struct Clash {
+    listener: Rc<Listener>,
+    problem: Problem,
 }
 
 // === impl DatapathServer ===
@@ -67,10 +83,14 @@ impl DatapathServer {
             changed: None,
             listeners: None,
             clashes: Vec::new(),
+            places: Served::new(),
+            listening: None,
             program: None,
+            program_routes: Generation::default(),
             served: Rc::default(),
             acknowledged: None,
             statuses: Rc::default(),
+            serving: Rc::default(),
             generation: Generation::default(),
             stopping: false,
         }
@@ -86,8 +106,9 @@ impl DatapathServer {
             None => return,
         };
         let served = self.join(&routes, &assignments, out);
+        self.places.clone_from(&served);
         if !self.no_bpf {
-            self.program(served, out);
+            self.program(served, routes.generation, out);
         }
         self.report(out);
     }
@@ -110,14 +131,18 @@ impl DatapathServer {
             for &address in addresses.into_iter().flatten() {
                 let key = (address, listener.port, listener.protocol.transport());
                 if let Some(first) = table.by_address.get(&key) {
-                    self.clashes.push(clash(listener, first, address));
+                    let problem = clash(listener, first, address);
+                    self.clashes.push(Clash { listener: Rc::clone(listener), problem });
                     continue;
                 }
                 table.by_address.insert(key, Rc::clone(listener));
                 served.entry(listener.service.clone()).or_default().push(key);
             }
         }
-        if !self.listeners.as_ref().is_some_and(|old| is_same(old, &table)) {
+        let same = |old: &Rc<ListenerTable>| {
+            is_same(old, &table) && old.routes == table.routes
+        };
+        if !self.listeners.as_ref().is_some_and(same) {
             table.generation =
                 self.listeners.as_ref().map_or(Generation(1), |l| l.generation.next());
             let table = Rc::new(table);
@@ -128,7 +153,7 @@ impl DatapathServer {
         served
     }
 
-    fn program(&mut self, served: Served, out: &mut Outbox<Message>) {
+    fn program(&mut self, served: Served, routes: Generation, out: &mut Outbox<Message>) {
         let Some(announced) = self.answers.clone() else { return };
         let mut steers: Vec<Steer> = served
             .values()
@@ -142,6 +167,7 @@ impl DatapathServer {
             // An interface that is gone has no hook to program; announce will say so in a moment.
             answers.answers.retain(|a| interfaces.list.iter().any(|i| i.index == a.interface));
         }
+        self.program_routes = routes;
         let same = |old: &Rc<Program>| old.answers == answers && old.steers == steers;
         if !self.program.as_ref().is_some_and(same) {
             self.send_program(answers, steers, out);
@@ -172,7 +198,9 @@ impl DatapathServer {
     }
 
     fn report(&mut self, out: &mut Outbox<Message>) {
-        let mut statuses = Statuses { problems: self.clashes.clone(), ..Statuses::default() };
+        self.report_serving(out);
+        let problems = self.clashes.iter().map(|clash| clash.problem.clone()).collect();
+        let mut statuses = Statuses { problems, ..Statuses::default() };
         if let Some((programmed, served)) = &self.acknowledged {
             statuses.problems.extend(programmed.failures.iter().map(|text| failure(text)));
             for (service, places) in served.iter() {
@@ -211,6 +239,10 @@ impl Server<Message> for DatapathServer {
             Message::Answers(answers) => self.answers = Some(answers),
             Message::Interfaces(interfaces) => self.interfaces = Some(interfaces),
             Message::Programmed(programmed) => return self.programmed(programmed, out),
+            Message::Listening(generation, faults) => {
+                self.listening = Some((generation, faults));
+                return self.report_serving(out);
+            }
             Message::Shutdown => return self.stop(out),
             _ => return,
         }
@@ -236,6 +268,7 @@ impl Server<Message> for DatapathServer {
             (wiring::PROXY | wiring::ADMIN, _, Some(listeners)) => {
                 out.send(peer, Message::Listeners(Rc::clone(listeners)));
             }
+            (wiring::ROUTE, ..) => out.send(peer, Message::Serving(Rc::clone(&self.serving))),
             (wiring::STORE, ..) => out.send(peer, Message::Statuses(Rc::clone(&self.statuses))),
             _ => {}
         }

@@ -290,3 +290,61 @@ fn an_address_is_not_routed_before_the_answers_take_it_into_account() {
     bench.send(vec![answers_considering(&[], &["10.0.0.1", "10.0.0.11"])]);
     assert_eq!(bench.program().steers.len(), 2);
 }
+
+fn listening(generation: u64, faults: &[&str]) -> Message {
+    let faults = faults.iter().map(|&fault| fault.to_owned()).collect();
+    Message::Listening(Generation(generation), faults)
+}
+
+impl Bench {
+    /// What the route server was told last: the generation, and the ports that are not served.
+    fn serving(&self) -> Option<(u64, Vec<String>)> {
+        let find = |(to, message): &(ServerId, Message)| match message {
+            Message::Serving(serving) if *to == wiring::ROUTE => Some(Rc::clone(serving)),
+            _ => None,
+        };
+        let serving = self.sent.iter().rev().find_map(find)?;
+        let failed = serving.failed.iter();
+        let failed = failed.map(|(service, port, ..)| format!("{}:{port}", service.name));
+        Some((serving.routes.0, failed.collect()))
+    }
+}
+
+#[test]
+fn routes_are_in_effect_when_proxy_and_hooks_have_said_so() {
+    let mut bench = Bench::new(false);
+    bench.send(vec![routes(&[("web", 80)]), assignments(&[("web", &["10.0.0.1"])])]);
+    assert_eq!(bench.serving(), None);
+    bench.send(vec![listening(1, &[])]);
+    assert_eq!(bench.serving(), None, "the hooks have not answered");
+    bench.acknowledge(&[]);
+    assert_eq!(bench.serving(), Some((1, vec![])));
+    // A newer table with the same places: the hooks have nothing to do, the proxy has.
+    let Message::Routes(table) = routes(&[("web", 80), ("new", 81)]) else { panic!() };
+    let newer = RouteTable { generation: Generation(2), listeners: table.listeners.clone() };
+    bench.send(vec![Message::Routes(Rc::new(newer))]);
+    assert_eq!(bench.serving(), Some((1, vec![])));
+    bench.send(vec![listening(1, &[])]);
+    assert_eq!(bench.serving(), Some((1, vec![])), "an old acknowledgement");
+    bench.send(vec![listening(2, &[])]);
+    assert_eq!(bench.serving(), Some((2, vec![])));
+    // What the hooks, the proxy or another Service keep from being served.
+    bench.send(vec![assignments(&[("web", &["10.0.0.1"]), ("new", &["10.0.0.77"])])]);
+    bench.send(vec![listening(3, &[])]);
+    bench.acknowledge(&["no route to 10.0.0.1"]);
+    let failed = ["new:81", "web:80"].map(str::to_owned).to_vec();
+    assert_eq!(bench.serving(), Some((2, failed)), "10.0.0.77 is not announced");
+}
+
+#[test]
+fn routes_without_hooks_are_in_effect_when_the_proxy_says_so() {
+    let mut bench = Bench::new(true);
+    bench.send(vec![routes(&[("a", 80), ("b", 443)])]);
+    assert_eq!(bench.serving(), None);
+    bench.send(vec![listening(1, &["cannot listen on 0.0.0.0:443, which b wants: no"])]);
+    assert_eq!(bench.serving(), Some((1, vec!["b:443".to_owned()])));
+    bench.send(vec![listening(1, &["port 80: several services want it"])]);
+    assert_eq!(bench.serving(), Some((1, vec!["a:80".to_owned()])));
+    bench.send(vec![listening(1, &["out of descriptors"])]);
+    assert_eq!(bench.serving(), Some((1, vec!["a:80".to_owned(), "b:443".to_owned()])));
+}

@@ -34,6 +34,7 @@ use self::limits::{
 use self::listen::{HostPorts, Steered};
 use self::shared::Shared;
 use self::table::{Conflict, Snapshot};
+use crate::api::address::Generation;
 use crate::api::config::Config;
 use crate::api::datapath::Sockets;
 use crate::api::endpoint::Endpoints;
@@ -48,7 +49,7 @@ use crate::kernel::{Outbox, Server, ServerId, Time};
 pub use self::stats::{Stats, stats};
 
 /// The proxy server. Receives `Listeners`, `Endpoints` and `Shutdown`; sends `Sockets` to the eBPF driver,
-/// `Statuses` to the store and `Released` to the signal driver.
+/// `Listening` to the datapath server, `Statuses` to the store and `Released` to the signal driver.
 pub struct Proxy {
     shared: Rc<Shared>,
     sockets: SocketsOf,
@@ -56,6 +57,8 @@ pub struct Proxy {
     steered_problems: Vec<String>,
     sent_sockets: Option<Sockets>,
     sent_statuses: Option<Rc<Statuses>>,
+    /// The last `Listening`: the table that new connections see, and what of it could not be opened.
+    sent_listening: Option<(Generation, Rc<[String]>)>,
     /// While the program ends: when waiting for requests in flight is given up.
     drain_until: Option<Time>,
     /// When to look again whether that is over, or whether a socket can be had.
@@ -102,6 +105,7 @@ impl Proxy {
             steered_problems: Vec::new(),
             sent_sockets: None,
             sent_statuses: None,
+            sent_listening: None,
             drain_until: None,
             next_look: Time::ZERO,
             released: false,
@@ -168,6 +172,7 @@ impl Proxy {
                 conflict.services.join(", ")
             )
         }));
+        self.acknowledge(&messages, out);
         let problem = |message| Problem {
             position: None,
             object: None,
@@ -180,6 +185,16 @@ impl Proxy {
         if self.sent_statuses.as_ref() != Some(&statuses) {
             self.sent_statuses = Some(Rc::clone(&statuses));
             out.send(wiring::STORE, Message::Statuses(statuses));
+        }
+    }
+
+    /// Tells what is served now, unless that is known.
+    fn acknowledge(&mut self, messages: &[String], out: &mut Outbox<Message>) {
+        let generation = self.shared.current().table().generation;
+        let listening = (generation, Rc::from(messages));
+        if generation != Generation::default() && self.sent_listening.as_ref() != Some(&listening) {
+            out.send(wiring::DATAPATH, Message::Listening(generation, Rc::clone(&listening.1)));
+            self.sent_listening = Some(listening);
         }
     }
 
@@ -237,6 +252,12 @@ impl Server<Message> for Proxy {
             wiring::BPF => {
                 if let Some(sockets) = &self.sent_sockets {
                     out.send(wiring::BPF, Message::Sockets(sockets.clone()));
+                }
+            }
+            wiring::DATAPATH => {
+                if let Some((generation, messages)) = &self.sent_listening {
+                    let messages = Rc::clone(messages);
+                    out.send(wiring::DATAPATH, Message::Listening(*generation, messages));
                 }
             }
             wiring::STORE => {

@@ -1,69 +1,29 @@
 //! Ingresses to rules (ING-01 to ING-16), one after the other in the order of their names, so that all
 //! nodes come to the same result.
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use super::annotation::{self, Settings};
-use super::certificate::{Certificates, Loaded};
+use super::certificate::Loaded;
 use super::class::Classes;
-use super::report::Report;
+use super::context::Context;
 use super::service;
 use super::suggest::closest;
-use super::table::{ANY_HOST, Matcher, Regexes, Rule, Rules, ServiceTable, TlsClaim, TlsClaimKind};
+use super::table::{ANY_HOST, Matcher, Rule, Rules, ServiceTable, TlsClaim, TlsClaimKind};
+use super::upstream::AppProtocol;
 use crate::api::address::Port;
-use crate::api::config::{Config, IngressMode};
+use crate::api::config::IngressMode;
 use crate::api::endpoint::ServicePort;
-use crate::api::meta::{Kind, NamespacedName, Str};
+use crate::api::meta::{NamespacedName, Str};
 use crate::api::object::{
-    Ingress, IngressBackend, IngressTls, PathType, PortProtocol, Service, ServicePortRef,
-    ServiceType,
+    Ingress, IngressBackend, IngressTls, PathType, PortProtocol, Service,
 };
-use crate::api::objects::Objects;
-use crate::api::problem::{Problem, Severity};
-use crate::api::route::{Action, Backend, Listener, PathRegex};
-
-/// The compiled size of one regular expression, in bytes. Those for paths need a few hundred.
-const MAX_REGEX_SIZE: usize = 256 * 1024;
-
-/// What is kept from one compilation to the next.
-#[derive(Default)]
-pub(super) struct Caches {
-    pub(super) certificates: Certificates,
-    pub(super) regexes: Regexes,
-    /// How many regular expressions were compiled; what the tests count.
-    pub(super) compiled_regexes: u64,
-    /// The Services of dedicated Ingresses with what they were made from.
-    services: HashMap<NamespacedName, MadeService>,
-}
-
-// === impl Caches ===
-
-impl Caches {
-    /// The generated Service; the one from last time if neither its only owner nor its ports changed.
-    fn service(
-        &mut self,
-        name: &NamespacedName,
-        owners: &[(Rc<Ingress>, Settings)],
-        ports: &[Port],
-    ) -> Rc<Service> {
-        let [(owner, _)] = owners else { return Rc::new(service::generate(name, owners, ports)) };
-        if let Some((known, known_ports, service)) = self.services.get(name)
-            && Rc::ptr_eq(known, owner)
-            && known_ports == ports
-        {
-            return Rc::clone(service);
-        }
-        let service = Rc::new(service::generate(name, owners, ports));
-        let entry = (Rc::clone(owner), ports.to_vec(), Rc::clone(&service));
-        self.services.insert(name.clone(), entry);
-        service
-    }
-}
+use crate::api::route::{Action, Backend, Listener, Target};
 
 /// A generated Service, its only owner and its ports.
-type MadeService = (Rc<Ingress>, Vec<Port>, Rc<Service>);
+pub(super) type MadeServices = HashMap<NamespacedName, (Rc<Ingress>, Vec<Port>, Rc<Service>)>;
 
-/// The result of one compilation.
+/// What follows from the Ingresses.
 #[derive(Default)]
 pub(super) struct Compiled {
     /// Sorted by Service and port.
@@ -72,52 +32,29 @@ pub(super) struct Compiled {
     pub(super) owned: Vec<(NamespacedName, NamespacedName, Vec<u16>)>,
     /// The generated Services.
     pub(super) services: Vec<Rc<Service>>,
-    pub(super) problems: Vec<Problem>,
-    /// When the next certificate in use becomes valid or expires, seconds since 1970.
-    pub(super) next_change: Option<u64>,
 }
 
-/// Compiles the Ingresses of `objects`; `unix` is the time in seconds since 1970.
-pub(super) fn compile(
-    objects: &Objects,
-    config: &Config,
-    caches: &mut Caches,
-    unix: u64,
-) -> Compiled {
-    let mut compiler = Compiler {
-        objects,
-        config,
-        caches,
-        unix,
-        report: Report::default(),
-        tables: BTreeMap::new(),
-        owners: BTreeMap::new(),
-        next_change: None,
-        patterns: Vec::new(),
-    };
-    let classes = Classes::new(objects, config);
+/// Compiles the Ingresses of the snapshot.
+pub(super) fn compile(context: &mut Context<'_>) -> Compiled {
+    let objects = context.objects;
+    let classes = Classes::new(objects, context.config);
+    let mut compiler = Compiler { context, tables: BTreeMap::new(), owners: BTreeMap::new() };
     for ingress in objects.ingresses.values() {
         if classes.owns(ingress) {
             compiler.ingress(ingress);
         } else if let Some(message) = classes.misspelt(ingress) {
-            compiler.report.ingress_warning(ingress, "spec.ingressClassName".to_owned(), message);
+            let field = "spec.ingressClassName".to_owned();
+            compiler.context.report.ingress_warning(ingress, field, message);
         }
     }
     compiler.finish()
 }
 
-struct Compiler<'a> {
-    objects: &'a Objects,
-    config: &'a Config,
-    caches: &'a mut Caches,
-    unix: u64,
-    report: Report,
+struct Compiler<'c, 'a> {
+    context: &'c mut Context<'a>,
     tables: BTreeMap<NamespacedName, ServiceTable>,
     /// Whose each Service is, in the order of names; the settings are those that shape it.
     owners: BTreeMap<NamespacedName, Vec<(Rc<Ingress>, Settings)>>,
-    next_change: Option<u64>,
-    /// The regular expressions in use.
-    patterns: Vec<Str>,
 }
 
 /// One entry of `spec.tls`, looked up.
@@ -128,10 +65,10 @@ struct TlsEntry {
 
 // === impl Compiler ===
 
-impl Compiler<'_> {
+impl Compiler<'_, '_> {
     fn ingress(&mut self, ingress: &Rc<Ingress>) {
-        let settings = annotation::read(ingress, self.config, &mut self.report);
-        let service = service::name(ingress, settings.mode, &self.config.name_prefix);
+        let settings = annotation::read(ingress, self.context.config, &mut self.context.report);
+        let service = service::name(ingress, settings.mode, &self.context.config.name_prefix);
         if settings.mode == IngressMode::Shared {
             self.warn_of_lost_annotations(ingress);
         }
@@ -150,10 +87,8 @@ impl Compiler<'_> {
     }
 
     fn finish(mut self) -> Compiled {
-        self.caches.certificates.sweep();
-        let patterns: HashSet<_> = self.patterns.drain(..).collect();
-        self.caches.regexes.retain(|pattern, _| patterns.contains(pattern));
-        self.caches.services.retain(|name, _| self.tables.contains_key(name));
+        let Context { config, caches, report, .. } = self.context;
+        caches.services.retain(|name, _| self.tables.contains_key(name));
         let mut compiled = Compiled::default();
         for (name, table) in self.tables {
             let ports = table.ports();
@@ -163,15 +98,13 @@ impl Compiler<'_> {
                 let ingress = ingress.meta.name.clone();
                 compiled.owned.push((ingress, name.clone(), numbers.clone()));
             }
-            compiled.services.push(self.caches.service(&name, &owners, &ports));
-            let mut listeners = table.listeners(&name, &self.caches.regexes, &mut self.report);
+            compiled.services.push(made(&mut caches.services, &name, &owners, &ports));
+            let mut listeners = table.listeners(&name, &caches.regexes, report);
             for listener in &mut listeners {
-                listener.host_port = listener.host_port.or(self.config.host_port(listener.port));
+                listener.host_port = listener.host_port.or(config.host_port(listener.port));
             }
             compiled.listeners.extend(listeners);
         }
-        compiled.problems = self.report.finish();
-        compiled.next_change = self.next_change;
         compiled
     }
 
@@ -182,7 +115,7 @@ impl Compiler<'_> {
             let message = format!(
                 "{key} has no effect on an Ingress that shares its address; set ingress.cilium.io/loadbalancer-mode: dedicated"
             );
-            self.report.ingress_warning(ingress, annotation::field(key), message);
+            self.context.report.ingress_warning(ingress, annotation::field(key), message);
         }
     }
 
@@ -198,7 +131,7 @@ impl Compiler<'_> {
             })
         };
         let Some(table) = self.tables.get_mut(service) else { return };
-        let port = self.config.host_port(Port::HTTPS).unwrap_or(Port::HTTPS);
+        let port = self.context.config.host_port(Port::HTTPS).unwrap_or(Port::HTTPS);
         let forced = settings.force_https.then_some(port);
         for (host, paths) in &rules {
             let entry = covering(host);
@@ -229,7 +162,7 @@ impl Compiler<'_> {
         }
         for (i, rule) in ingress.rules.iter().enumerate() {
             if rule.paths.is_empty() {
-                self.report.ingress_warning(
+                self.context.report.ingress_warning(
                     ingress,
                     format!("spec.rules[{i}]"),
                     "the rule has no http paths and no effect".to_owned(),
@@ -262,34 +195,22 @@ impl Compiler<'_> {
             PathType::ImplementationSpecific => {
                 if **path == *"/" {
                     let message = "an ImplementationSpecific path is a regular expression for the whole path: this one matches only \"/\" itself; for everything below it use pathType: Prefix";
-                    self.report.ingress_warning(
+                    self.context.report.ingress_warning(
                         ingress,
                         format!("{field}.path"),
                         message.to_owned(),
                     );
                 }
-                if let Err(error) = self.regex(path) {
+                if let Err(error) = self.context.regex(path) {
                     let message = format!(
                         "{path:?} is not a regular expression: {error}; the path is left out"
                     );
-                    self.report.ingress_error(ingress, format!("{field}.path"), message);
+                    self.context.report.ingress_error(ingress, format!("{field}.path"), message);
                     return None;
                 }
                 Some(Matcher::Regex(Str::clone(path)))
             }
         }
-    }
-
-    fn regex(&mut self, pattern: &Str) -> Result<(), Rc<str>> {
-        self.patterns.push(Str::clone(pattern));
-        if let Some(known) = self.caches.regexes.get(pattern) {
-            return known.as_ref().map(drop).map_err(Rc::clone);
-        }
-        self.caches.compiled_regexes += 1;
-        let result = compile_regex(pattern);
-        let outcome = result.as_ref().map(drop).map_err(Rc::clone);
-        self.caches.regexes.insert(Str::clone(pattern), result);
-        outcome
     }
 
     // --- backends ---
@@ -300,59 +221,26 @@ impl Compiler<'_> {
             IngressBackend::Resource(text) => {
                 let message =
                     format!("resource backends ({text}) are not supported; requests get 500");
-                self.report.ingress_error(ingress, format!("{field}.resource"), message.clone());
+                self.context.report.ingress_error(ingress, format!("{field}.resource"), message.clone());
                 return Action::Refuse(500, message);
             }
         };
         let namespace = &ingress.meta.name.namespace;
         let key = NamespacedName { namespace: Str::clone(namespace), name: Str::clone(name) };
-        match self.service_port(&key, port) {
-            Ok(port) => {
-                let service = ServicePort { service: key, port };
-                Action::Forward(vec![Backend::new(service, 1)])
+        match self.context.service_port(&key, port, PortProtocol::Tcp) {
+            Ok(found) => {
+                let target =
+                    Target::Service(ServicePort { service: key, port: found.port() });
+                // An Ingress cannot say whom to trust, so TLS to its backends is not possible.
+                let protocol = AppProtocol::parse(found.spec.app_protocol.as_deref());
+                let http2 = protocol == AppProtocol::Http2;
+                let settings = self.context.settings(found.service, http2);
+                Action::Forward(vec![Backend { target, weight: 1, settings, filters: None }])
             }
             Err((part, why)) => {
                 let message = format!("{why}; requests get 503");
-                self.report.ingress_error(ingress, format!("{field}.service.{part}"), message);
+                self.context.report.ingress_error(ingress, format!("{field}.service.{part}"), message);
                 Action::Refuse(503, why)
-            }
-        }
-    }
-
-    /// The number of the Service's port, or which part of the reference is wrong and why.
-    fn service_port(
-        &self,
-        key: &NamespacedName,
-        port: &ServicePortRef,
-    ) -> Result<Port, (&'static str, String)> {
-        let Some(service) = self.objects.services.get(key) else {
-            let same = |other: &&NamespacedName| other.namespace == key.namespace;
-            let candidates = self.objects.services.keys().filter(same).map(|other| &*other.name);
-            let hint = closest(&key.name, candidates);
-            return Err(("name", format!("Service {key} does not exist{hint}")));
-        };
-        if service.kind == ServiceType::ExternalName {
-            let why = format!("Service {key} is of type ExternalName, which has no endpoints");
-            return Err(("name", why));
-        }
-        let tcp = || service.ports.iter().filter(|spec| spec.protocol == PortProtocol::Tcp);
-        match port {
-            ServicePortRef::Number(number) => {
-                if tcp().any(|spec| spec.port == *number) {
-                    return Ok(Port(*number));
-                }
-                let ports: Vec<String> = tcp().map(|spec| spec.port.to_string()).collect();
-                let has = if ports.is_empty() { "none".to_owned() } else { ports.join(", ") };
-                let why = format!("Service {key} has no TCP port {number} (it has {has})");
-                Err(("port.number", why))
-            }
-            ServicePortRef::Name(name) => {
-                if let Some(spec) = tcp().find(|spec| spec.name == *name) {
-                    return Ok(Port(spec.port));
-                }
-                let hint = closest(name, tcp().map(|spec| &*spec.name));
-                let why = format!("Service {key} has no TCP port named {name:?}{hint}");
-                Err(("port.name", why))
             }
         }
     }
@@ -371,7 +259,7 @@ impl Compiler<'_> {
             let field = format!("spec.tls[{i}]");
             if tls.hosts.is_empty() {
                 let message = "the entry names no hosts and has no effect; list the hosts that the certificate is for";
-                self.report.ingress_error(ingress, format!("{field}.hosts"), message.to_owned());
+                self.context.report.ingress_error(ingress, format!("{field}.hosts"), message.to_owned());
                 continue;
             }
             let loaded = self.tls_secret(ingress, tls, &field);
@@ -384,11 +272,11 @@ impl Compiler<'_> {
             }
         }
         if !entries.is_empty()
-            && let Some(name) = &self.config.default_tls_secret
+            && let Some(name) = &self.context.config.default_tls_secret
         {
-            let default = self.load(name);
+            let default = self.context.certificate(name);
             if let Err(why) = &default {
-                self.report.default_certificate_error(why);
+                self.context.report.default_certificate_error(why);
             }
             let default = default.ok();
             if let Some(table) = self.tables.get_mut(service) {
@@ -422,7 +310,7 @@ impl Compiler<'_> {
         tls: &IngressTls,
         field: &str,
     ) -> Result<Loaded, Rc<str>> {
-        let name = match (&tls.secret, &self.config.default_tls_secret) {
+        let name = match (&tls.secret, &self.context.config.default_tls_secret) {
             (Some(name), _) => Ok(NamespacedName {
                 namespace: Str::clone(&ingress.meta.name.namespace),
                 name: Str::clone(name),
@@ -432,7 +320,7 @@ impl Compiler<'_> {
                 Err(Rc::from("there is no secretName, and no default certificate is configured"))
             }
         };
-        let loaded = name.and_then(|name| self.load(&name));
+        let loaded = name.and_then(|name| self.context.certificate(&name));
         let hosts = || tls.hosts.join(", ");
         let fault = match &loaded {
             Err(why) => Some(format!("{why}; TLS handshakes for {} are refused", hosts())),
@@ -442,49 +330,9 @@ impl Compiler<'_> {
             Ok(_) => None,
         };
         if let Some(message) = fault {
-            self.report.ingress_error(ingress, format!("{field}.secretName"), message);
+            self.context.report.ingress_error(ingress, format!("{field}.secretName"), message);
         }
         loaded
-    }
-
-    fn load(&mut self, name: &NamespacedName) -> Result<Loaded, Rc<str>> {
-        let loaded = self.caches.certificates.load(self.objects, name)?;
-        let Some(secret) = self.objects.secrets.get(name) else { return Ok(loaded) };
-        let mut warn = |field: &str, message: String| {
-            let field = field.to_owned();
-            self.report.push(Kind::Secret, &secret.meta, field, message, Severity::Warning);
-        };
-        if loaded.wrong_type {
-            let message = format!(
-                "it is used as a TLS certificate, and its type is {} instead of kubernetes.io/tls",
-                secret.kind
-            );
-            warn("type", message);
-        }
-        match &loaded.info {
-            Err(error) => warn("data", format!("the validity of tls.crt cannot be read: {error}")),
-            Ok(info) => {
-                if info.not_after < self.unix {
-                    let days = (self.unix - info.not_after) / 86_400;
-                    warn(
-                        "data",
-                        format!(
-                            "the certificate in tls.crt expired {days} days ago; clients refuse it"
-                        ),
-                    );
-                }
-                if info.not_before > self.unix {
-                    warn(
-                        "data",
-                        "the certificate in tls.crt is not valid yet; clients refuse it".to_owned(),
-                    );
-                }
-                let times = [info.not_before, info.not_after + 1];
-                let next = times.into_iter().filter(|&time| time > self.unix).min();
-                self.next_change = self.next_change.into_iter().chain(next).min();
-            }
-        }
-        Ok(loaded)
     }
 
     fn check_tls_host(
@@ -507,7 +355,7 @@ impl Compiler<'_> {
                 "the certificate in Secret {} is not for {host:?} but for {names}; clients refuse it",
                 certificate.secret
             );
-            self.report.ingress_warning(ingress, field.clone(), message);
+            self.context.report.ingress_warning(ingress, field.clone(), message);
         }
         let covered = |rule: &Str| {
             let parent = host.strip_prefix("*.");
@@ -517,7 +365,7 @@ impl Compiler<'_> {
         if !served && !rules.keys().any(covered) {
             let hint = closest(host, rules.keys().map(|rule| &**rule));
             let message = format!("no rule is for host {host:?}{hint}; its requests get 404");
-            self.report.ingress_warning(ingress, field, message);
+            self.context.report.ingress_warning(ingress, field, message);
         }
     }
 
@@ -529,7 +377,7 @@ impl Compiler<'_> {
         }
         if !ingress.tls.is_empty() {
             let message = "TLS is passed through; the certificates here are not used";
-            self.report.ingress_warning(ingress, "spec.tls".to_owned(), message.to_owned());
+            self.context.report.ingress_warning(ingress, "spec.tls".to_owned(), message.to_owned());
         }
         for (i, rule) in ingress.rules.iter().enumerate() {
             let field = format!("spec.rules[{i}]");
@@ -559,7 +407,7 @@ impl Compiler<'_> {
 
     fn skip(&mut self, ingress: &Ingress, field: &str, why: &str) {
         let message = format!("{why} with TLS passthrough; it is left out");
-        self.report.ingress_error(ingress, field.to_owned(), message);
+        self.context.report.ingress_error(ingress, field.to_owned(), message);
     }
 }
 
@@ -597,15 +445,21 @@ fn add_paths(
     }
 }
 
-/// Compiles `pattern` for whole paths. It is compiled by itself first, so that `a)(b` is an error.
-fn compile_regex(pattern: &Str) -> Result<Rc<PathRegex>, Rc<str>> {
-    let build = |text: &str| {
-        regex_lite::RegexBuilder::new(text)
-            .size_limit(MAX_REGEX_SIZE)
-            .build()
-            .map_err(|error| Rc::from(error.to_string()))
-    };
-    build(pattern)?;
-    let regex = build(&format!("^(?:{pattern})$"))?;
-    Ok(Rc::new(PathRegex { pattern: Str::clone(pattern), regex }))
+/// The generated Service; the one from last time if neither its only owner nor its ports changed.
+fn made(
+    known: &mut MadeServices,
+    name: &NamespacedName,
+    owners: &[(Rc<Ingress>, Settings)],
+    ports: &[Port],
+) -> Rc<Service> {
+    let [(owner, _)] = owners else { return Rc::new(service::generate(name, owners, ports)) };
+    if let Some((known, known_ports, service)) = known.get(name)
+        && Rc::ptr_eq(known, owner)
+        && known_ports == ports
+    {
+        return Rc::clone(service);
+    }
+    let service = Rc::new(service::generate(name, owners, ports));
+    known.insert(name.clone(), (Rc::clone(owner), ports.to_vec(), Rc::clone(&service)));
+    service
 }

@@ -1,44 +1,83 @@
-//! Ingresses to routing tables (ING-01 to ING-16).
+//! Ingresses (ING-01 to ING-16) and Gateway API to routing tables.
 //!
 //! | file | what |
 //! |---|---|
 //! | `class` | which Ingresses are ours |
 //! | `annotation` | what their annotations say |
 //! | `compile` | one Ingress after the other to rules, with every complaint |
-//! | `certificate` | Secrets to certificates |
+//! | `gateway/` | Gateways, ListenerSets, routes and policies to listeners and statuses |
+//! | `context` | what both look things up in |
+//! | `certificate`, `authority` | Secrets to certificates, ConfigMaps to CA certificates |
+//! | `upstream` | Services' annotations to settings of backends |
 //! | `table` | rules of many Ingresses to listeners |
 //! | `service` | the generated LoadBalancer Services |
 //!
-//! In: `Objects` from the store, `Assignments` from LB-IPAM. Out: `Routes` to the datapath server, and
-//! `Statuses` (addresses of Ingresses, problems, generated Services) to the store.
+//! In: `Objects` from the store, `Assignments` from LB-IPAM, `Serving` from the datapath server. Out: `Routes` to the
+//! datapath server, and `Statuses` (conditions, addresses, problems, generated Services) to the store.
 mod annotation;
+mod authority;
 mod certificate;
 mod class;
 mod compile;
+mod context;
+mod gateway;
 mod report;
 mod service;
 mod suggest;
 mod table;
+mod upstream;
 
 use std::rc::Rc;
 use std::time::Duration;
 
-use compile::{Caches, Compiled, compile};
+use context::{Caches, Context};
+use gateway::programmed::{self, Effects, Since};
 
-use crate::api::address::Assignments;
+use crate::api::address::{Assignments, Port};
 use crate::api::config::Config;
-use crate::api::meta::{Kind, ObjectKey};
+use crate::api::datapath::Transport;
+use crate::api::meta::{Kind, NamespacedName, ObjectKey};
 use crate::api::objects::{Generated, Objects};
 use crate::api::problem::Problem;
-use crate::api::route::{Listener, RouteTable};
+use crate::api::route::{Listener, RouteTable, Serving};
 use crate::api::status::{ObjectStatus, Statuses};
 use crate::api::{Message, wiring};
 use crate::kernel::{Outbox, Server, ServerId, Time};
 
-/// All complaints about the Ingresses of `objects` and what they refer to; `unix` is the time in seconds
+/// All complaints about the Ingresses and Gateways of `objects` and what they refer to; `unix` is the time in seconds
 /// since 1970, for the certificates. For `pilus check`.
 pub fn check(objects: &Objects, config: &Config, unix: u64) -> Vec<Problem> {
     compile(objects, config, &mut Caches::default(), unix).problems
+}
+
+/// The result of one compilation.
+#[derive(Default)]
+struct Compiled {
+    /// Sorted by Service, port and transport.
+    listeners: Vec<Listener>,
+    ingress: compile::Compiled,
+    gateway: gateway::Compiled,
+    problems: Vec<Problem>,
+    /// When the next certificate in use becomes valid or expires, seconds since 1970.
+    next_change: Option<u64>,
+}
+
+/// Compiles `objects`; `unix` is the time in seconds since 1970.
+fn compile(objects: &Objects, config: &Config, caches: &mut Caches, unix: u64) -> Compiled {
+    let mut context = Context::new(objects, config, caches, unix);
+    let mut ingress = compile::compile(&mut context);
+    let mut gateway = gateway::compile(&mut context);
+    context.sweep();
+    let mut listeners = std::mem::take(&mut ingress.listeners);
+    listeners.append(&mut gateway.listeners);
+    listeners.sort_by(|a, b| key(a).cmp(&key(b)));
+    let next_change = context.next_change;
+    Compiled { listeners, ingress, gateway, problems: context.report.finish(), next_change }
+}
+
+/// The order of listeners in a table.
+const fn key(listener: &Listener) -> (&NamespacedName, Port, Transport) {
+    (&listener.service, listener.port, listener.protocol.transport())
 }
 
 /// The server; see the module.
@@ -47,6 +86,8 @@ pub struct RouteServer {
     unix_at_zero: Duration,
     objects: Option<Rc<Objects>>,
     assignments: Rc<Assignments>,
+    serving: Rc<Serving>,
+    since: Since,
     caches: Caches,
     compiled: Compiled,
     routes: Rc<RouteTable>,
@@ -73,6 +114,8 @@ impl RouteServer {
             unix_at_zero,
             objects: None,
             assignments: Rc::default(),
+            serving: Rc::default(),
+            since: Since::default(),
             caches: Caches::default(),
             compiled: Compiled::default(),
             routes: Rc::default(),
@@ -100,20 +143,29 @@ impl RouteServer {
             out.send(wiring::DATAPATH, Message::Routes(Rc::clone(&self.routes)));
             out.send(wiring::ADMIN, Message::Routes(Rc::clone(&self.routes)));
         }
+        self.since.update(&self.compiled.gateway.gateways, self.routes.generation);
         self.report(out);
     }
 
     /// Sends the statuses if they have changed.
     fn report(&mut self, out: &mut Outbox<Message>) {
+        let Compiled { ingress, gateway, problems, .. } = &self.compiled;
+        let services = ingress.services.iter().chain(&gateway.services).map(Rc::clone).collect();
         let mut statuses = Statuses {
-            problems: self.compiled.problems.clone(),
-            generated: Rc::new(Generated {
-                services: self.compiled.services.clone(),
-                ..Generated::default()
-            }),
+            by_object: gateway.statuses.clone(),
+            problems: problems.clone(),
+            generated: Rc::new(Generated { services, ..Generated::default() }),
             ..Statuses::default()
         };
-        for (ingress, service, ports) in &self.compiled.owned {
+        let effects = Effects {
+            assignments: &self.assignments,
+            serving: &self.serving,
+            since: &self.since,
+            no_bpf: self.config.no_bpf,
+        };
+        let of_gateways = gateway.gateways.iter();
+        statuses.by_object.extend(of_gateways.flat_map(|it| programmed::statuses(it, effects)));
+        for (ingress, service, ports) in &ingress.owned {
             let key = ObjectKey { kind: Kind::Ingress, name: ingress.clone() };
             let addresses = self.assignments.by_service.get(service).cloned().unwrap_or_default();
             let status = ObjectStatus {
@@ -132,10 +184,12 @@ impl RouteServer {
     /// Whether a table that the routes are made from differs.
     fn is_new(&self, objects: &Objects) -> bool {
         let Some(old) = &self.objects else { return true };
-        !(Rc::ptr_eq(&old.ingresses, &objects.ingresses)
-            && Rc::ptr_eq(&old.ingress_classes, &objects.ingress_classes)
-            && Rc::ptr_eq(&old.services, &objects.services)
-            && Rc::ptr_eq(&old.secrets, &objects.secrets))
+        macro_rules! same {
+            ($($table:ident)*) => { $(Rc::ptr_eq(&old.$table, &objects.$table))&&* };
+        }
+        !same!(ingresses ingress_classes services secrets config_maps namespaces gateway_classes gateways
+            listener_sets http_routes grpc_routes tls_routes tcp_routes udp_routes reference_grants
+            backend_tls_policies backend_traffic_policies external_backends)
     }
 }
 
@@ -144,9 +198,7 @@ fn share_unchanged(old: &[Rc<Listener>], new: Vec<Listener>) -> (Vec<Rc<Listener
     let mut changed = old.len() != new.len();
     let mut shared = Vec::with_capacity(new.len());
     for (at, listener) in new.into_iter().enumerate() {
-        let key = |l: &Listener| (l.service.clone(), l.port);
-        let wanted = key(&listener);
-        let same = old.binary_search_by_key(&wanted, |l| key(l)).ok().map(|at| (at, &old[at]));
+        let same = old.binary_search_by(|l| key(l).cmp(&key(&listener))).ok().map(|at| (at, &old[at]));
         match same {
             Some((was_at, same)) if **same == listener => {
                 changed |= was_at != at;
@@ -173,6 +225,10 @@ impl Server<Message> for RouteServer {
             }
             Message::Assignments(assignments) => {
                 self.assignments = assignments;
+                self.report(out);
+            }
+            Message::Serving(serving) => {
+                self.serving = serving;
                 self.report(out);
             }
             _ => {}

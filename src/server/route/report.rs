@@ -28,6 +28,14 @@ impl Report {
         });
     }
 
+    pub(super) fn error(&mut self, kind: Kind, meta: &Meta, field: String, message: String) {
+        self.push(kind, meta, field, message, Severity::Error);
+    }
+
+    pub(super) fn warning(&mut self, kind: Kind, meta: &Meta, field: String, message: String) {
+        self.push(kind, meta, field, message, Severity::Warning);
+    }
+
     pub(super) fn ingress_error(&mut self, ingress: &Ingress, field: String, message: String) {
         self.push(Kind::Ingress, &ingress.meta, field, message, Severity::Error);
     }
