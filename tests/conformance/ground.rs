@@ -131,6 +131,14 @@ impl Ground {
         ground
     }
 
+    pub(crate) fn client_namespace(&self) -> String {
+        format!("{}-client", self.id)
+    }
+
+    pub(crate) fn pods_namespace(&self) -> String {
+        format!("{}-pods", self.id)
+    }
+
     /// Puts a file into the manifests, whole.
     pub(crate) fn write(&self, name: &str, text: &str) {
         let beside = self.dir.join("new");

@@ -9,6 +9,7 @@
 #[path = "../bpf_lab/mod.rs"]
 mod bpf_lab;
 mod coverage;
+#[allow(dead_code, reason = "the peers use the rest")]
 mod ground;
 mod language;
 mod manifest;

@@ -253,8 +253,9 @@ class Groups:
     def reserved_opcodes(self):
         for opcode in (3, 4, 5, 6, 7, 11, 12, 13, 14, 15):
             talk = self.conversation()
-            talk.send(frame(TEXT, b"before"), frame(opcode, b"odd"))
+            talk.send(frame(TEXT, b"before"))
             equal(talk.next(), "before")
+            talk.send(frame(opcode, b"odd"))
             talk.closed_with(1002)
 
     def not_masked(self):
