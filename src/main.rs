@@ -13,6 +13,7 @@ use pilus::io::hooks::HookDriver;
 use pilus::io::interfaces::InterfaceDriver;
 use pilus::io::lan::Lan;
 use pilus::io::notify::Notifier;
+use pilus::io::resolver::Resolver;
 use pilus::io::signals::{self, SignalDriver};
 use pilus::io::{clock, logger};
 use pilus::kernel::{Driver, Kernel, Server, ServerId, Wiring};
@@ -86,9 +87,9 @@ pub(crate) fn wire(kernel: &mut Kernel<Message>, config: Rc<Config>, sockets: Ad
         true => &[&[to::PROXY]],
         false => &[&[to::ANNOUNCE], &[to::PROXY], &[to::DATAPATH], &[to::BPF]],
     };
-    let [netlink, files, lan, signal, admin] =
-        [to::NETLINK, to::FILES, to::LAN, to::SIGNAL, to::ADMIN].map(|id| kernel.mailer(id));
-    let [c1, c2, c3, c4, c5, c6, c7, c8] = std::array::from_fn(|_| Rc::clone(&config));
+    let [netlink, files, lan, resolver, signal, admin] =
+        [to::NETLINK, to::FILES, to::LAN, to::RESOLVER, to::SIGNAL, to::ADMIN].map(|id| kernel.mailer(id));
+    let [c1, c2, c3, c4, c5, c6, c7, c8, c9] = std::array::from_fn(|_| Rc::clone(&config));
     let mut add = |id, name, may_send, mailbox, build: Build| kernel.add(Wiring { id, name, may_send, mailbox, build });
 
     // Sources: what comes from outside.
@@ -96,6 +97,8 @@ pub(crate) fn wire(kernel: &mut Kernel<Message>, config: Rc<Config>, sockets: Ad
         Box::new(move || Box::new(InterfaceDriver::new(netlink.clone()))));
     add(to::FILES, "files", &[to::MANIFESTS, to::IPAM], MAILBOX,
         Box::new(move || Box::new(Files::new(&c1, STATE, files.clone()))));
+    add(to::RESOLVER, "resolver", &[to::ENDPOINT], MAILBOX,
+        Box::new(move || Box::new(Resolver::new(Rc::clone(&c9), resolver.clone()))));
     add(to::SIGNAL, "signals", &[to::ANNOUNCE, to::PROXY, to::DATAPATH, to::BPF], MAILBOX,
         Box::new(move || Box::new(SignalDriver::new(signal.clone(), signals.take(), stages.iter().map(|s| s.to_vec())))));
     // Objects, and what follows from them.
@@ -105,7 +108,7 @@ pub(crate) fn wire(kernel: &mut Kernel<Message>, config: Rc<Config>, sockets: Ad
         Box::new(move || Box::new(store::StoreServer::new(unix_at_zero))));
     add(to::IPAM, "ipam", &[to::ANNOUNCE, to::DATAPATH, to::ROUTE, to::STORE, to::LAN, to::FILES, to::ADMIN], LAN_MAILBOX,
         Box::new(move || Box::new(ipam::Ipam::new(Rc::clone(&c2)))));
-    add(to::ENDPOINT, "endpoint", &[to::PROXY, to::ANNOUNCE, to::STORE, to::ADMIN], MAILBOX,
+    add(to::ENDPOINT, "endpoint", &[to::RESOLVER, to::PROXY, to::ANNOUNCE, to::STORE, to::ADMIN], MAILBOX,
         Box::new(|| Box::new(endpoint::EndpointServer::new())));
     add(to::ROUTE, "route", &[to::DATAPATH, to::STORE, to::ADMIN], MAILBOX,
         Box::new(move || Box::new(route::RouteServer::new(Rc::clone(&c3), unix_at_zero))));

@@ -4,7 +4,7 @@
 mod responses;
 
 use pilus::proto::http1::{
-    BodyDecoder, BodyError, HeadProgress, HeaderEdits, HeaderSlots, MAX_INTERIM_RESPONSES, Parsed,
+    BodyDecoder, BodyError, HeadProgress, HeaderSlots, MAX_INTERIM_RESPONSES, Parsed,
     ResponseContext, ResponseHead, ResponseTo, Version, parse_response, reuse::UpstreamExchange,
     write_response_head,
 };
@@ -141,7 +141,6 @@ fn context(asked: Asked) -> ResponseContext<'static> {
         server: "pilus",
         date: "Thu, 01 Jan 1970 00:00:00 GMT",
         service_time_ms: Some(7),
-        edits: HeaderEdits::default(),
     }
 }
 

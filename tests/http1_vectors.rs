@@ -4,8 +4,8 @@
 mod vectors;
 
 use pilus::proto::http1::{
-    BodyDecoder, ForwardContext, HeadProgress, HeaderEdits, HeaderSlots, Parsed, PeerAddress,
-    RequestId, parse_request, write_request_head,
+    BodyDecoder, ForwardContext, HeadProgress, HeaderSlots, Parsed, PeerAddress, RequestId,
+    parse_request, write_request_head,
 };
 use std::net::{IpAddr, Ipv4Addr};
 use vectors::{Then, VECTORS, Vector, without_generated};
@@ -190,6 +190,5 @@ fn context<'a>(peer: &'a PeerAddress, request_id: &'a RequestId) -> ForwardConte
         host: None,
         target: None,
         upgrade: true,
-        edits: HeaderEdits::default(),
     }
 }

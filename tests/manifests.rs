@@ -52,11 +52,16 @@ fn problems_of(text: &str) -> Vec<String> {
 
 #[path = "fixtures/faults.rs"]
 mod faults;
+#[path = "fixtures/gateway_faults.rs"]
+mod gateway_faults;
+#[path = "fixtures/route_faults.rs"]
+mod route_faults;
 
 #[test]
 fn every_fault_is_named_with_its_place() {
     let mut wrong = String::new();
-    for row in faults::ROWS {
+    let rows = [faults::ROWS, gateway_faults::ROWS, route_faults::ROWS];
+    for row in rows.into_iter().flatten() {
         let found = problems_of(row.text);
         if found != row.problems {
             wrong.push_str(&format!(

@@ -95,3 +95,23 @@ impl Generation {
         Self(self.0 + 1)
     }
 }
+
+/// Whether an address can be another host's: not one that leads back to this node, or that only it can reach. What
+/// names outside of the cluster resolve to must not open a way in.
+pub fn is_elsewhere(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => {
+            !(v4.is_loopback()
+                || v4.is_unspecified()
+                || v4.is_link_local()
+                || v4.is_multicast()
+                || v4.is_broadcast())
+        }
+        IpAddr::V6(v6) => {
+            !(v6.is_loopback()
+                || v6.is_unspecified()
+                || v6.is_unicast_link_local()
+                || v6.is_multicast())
+        }
+    }
+}

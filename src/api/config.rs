@@ -1,4 +1,5 @@
 //! The settings of one agent, from the command line and the configuration file.
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -50,6 +51,8 @@ pub struct Config {
     pub xff_trusted_hops: u8,
     /// VRRP advertisement interval; a dead holder is noticed after about three. Default 100 ms.
     pub advert_interval: Duration,
+    /// Who is asked for the addresses of XBackends; empty: those in `/etc/resolv.conf`.
+    pub nameservers: Vec<SocketAddr>,
     /// Hand out IPv4 addresses.
     pub ipv4: bool,
     /// Hand out IPv6 addresses.
@@ -90,6 +93,7 @@ impl Default for Config {
             default_tls_secret: None,
             xff_trusted_hops: 0,
             advert_interval: Duration::from_millis(100),
+            nameservers: Vec::new(),
             ipv4: true,
             ipv6: true,
         }

@@ -1,4 +1,5 @@
 //! The messages, and the names of the servers that exchange them.
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -9,6 +10,7 @@ use super::datapath::{DatapathReport, Program, Programmed, Sockets};
 use super::endpoint::Endpoints;
 use super::file::{Files, StateBlob};
 use super::interface::Interfaces;
+use super::meta::Str;
 use super::objects::Objects;
 use super::query::View;
 use super::route::{ListenerTable, RouteTable, Serving};
@@ -30,6 +32,12 @@ pub enum Message {
     View(Rc<View>),
     /// ipam → announce, datapath, route: who has which address. Whole state.
     Assignments(Rc<Assignments>),
+    /// endpoint → resolver: look these names up, and keep on doing so. Whole state.
+    Resolve(Rc<BTreeSet<Str>>),
+    /// A task of the resolver → resolver: what became of one look-up.
+    Lookup(Str, Resolved),
+    /// resolver → endpoint: what is known of them. Whole state.
+    Resolved(Rc<BTreeMap<Str, Resolved>>),
     /// endpoint → proxy, announce: the backends. Whole state.
     Endpoints(Rc<Endpoints>),
     /// route → datapath: listeners and routes. Whole state.
@@ -84,6 +92,15 @@ pub enum Message {
     Released,
 }
 
+/// What is known of a name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resolved {
+    /// Its addresses, sorted; the last good ones where a look-up has failed.
+    pub addresses: Vec<IpAddr>,
+    /// Why the last look-up failed, in a sentence.
+    pub fault: Option<String>,
+}
+
 /// The wiring's names. The number is the priority: sources first, presentation last.
 pub mod wiring {
     use crate::kernel::ServerId;
@@ -94,6 +111,8 @@ pub mod wiring {
     pub const FILES: ServerId = ServerId(1);
     /// io: frames, VRRP and peer messages on the LAN.
     pub const LAN: ServerId = ServerId(2);
+    /// io: names to addresses.
+    pub const RESOLVER: ServerId = ServerId(4);
     /// io: termination.
     pub const SIGNAL: ServerId = ServerId(3);
     /// Static manifests.
@@ -129,6 +148,8 @@ impl kernel::Message for Message {
             | M::Statuses(_)
             | M::View(_)
             | M::Assignments(_)
+            | M::Resolve(_)
+            | M::Resolved(_)
             | M::Endpoints(_)
             | M::Routes(_)
             | M::Listeners(_)
@@ -145,6 +166,7 @@ impl kernel::Message for Message {
             | M::Sockets(_) => std::mem::discriminant(self) == std::mem::discriminant(older),
             M::Save(new) => matches!(older, M::Save(old) if old.name == new.name),
             M::Files(_)
+            | M::Lookup(..)
             | M::SendFrame(..)
             | M::Frame(..)
             | M::SendVrrp(..)
@@ -165,6 +187,9 @@ impl kernel::Message for Message {
             Self::Statuses(_) => "Statuses",
             Self::View(_) => "View",
             Self::Assignments(_) => "Assignments",
+            Self::Resolve(_) => "Resolve",
+            Self::Lookup(..) => "Lookup",
+            Self::Resolved(_) => "Resolved",
             Self::Endpoints(_) => "Endpoints",
             Self::Routes(_) => "Routes",
             Self::Listeners(_) => "Listeners",

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use super::meta::ObjectKey;
 use super::objects::Objects;
 use super::problem::Problem;
-use super::status::Condition;
+use super::status::{Condition, GatewayApiStatus};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -30,4 +30,40 @@ pub struct ShownStatus {
     pub load_balancer: Option<Vec<IpAddr>>,
     /// `status.loadBalancer.ingress[].ports`, for Ingresses
     pub ports: Vec<u16>,
+    /// What the kinds of Gateway API have besides.
+    pub gateway: Option<ShownGateway>,
+}
+
+/// What the kinds of Gateway API have in their status besides conditions, with the transitions of the nested ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShownGateway {
+    /// The status.
+    pub status: Rc<GatewayApiStatus>,
+    /// The seconds of the last transitions of all nested conditions: those of the listeners, then those of the
+    /// parents, in their order.
+    pub transitions: Vec<u64>,
+}
+
+/// An entry of `listeners[]` or `parents[]`, by its index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nested {
+    /// A listener.
+    Listener(usize),
+    /// A parent or ancestor.
+    Parent(usize),
+}
+
+// === impl ShownGateway ===
+
+impl ShownGateway {
+    /// The second of the last transition of the condition at `condition` of an entry; 0 if there is no such.
+    pub fn since(&self, entry: Nested, condition: usize) -> u64 {
+        let listeners = self.status.listeners.iter().map(|it| it.conditions.len());
+        let parents = self.status.parents.iter().map(|it| it.conditions.len());
+        let before: usize = match entry {
+            Nested::Listener(at) => listeners.take(at).sum(),
+            Nested::Parent(at) => listeners.sum::<usize>() + parents.take(at).sum::<usize>(),
+        };
+        self.transitions.get(before + condition).copied().unwrap_or(0)
+    }
 }

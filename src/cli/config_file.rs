@@ -12,6 +12,7 @@
 //! admin: unix:/run/pilus/admin.sock
 //! metrics: 127.0.0.1:9965          # "" for none
 //! name-prefix: pilus
+//! nameservers: [192.168.1.1]      # for names of XBackends; default: /etc/resolv.conf
 //! no-bpf: false
 //! ipv4: true
 //! ipv6: true
@@ -26,6 +27,7 @@
 //! announce:
 //!   advert-interval: 100ms         # a dead holder is noticed after about three
 //! ```
+use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -76,6 +78,10 @@ const TOP: &[(&str, Setter)] = &[
     ("admin", |config, it| admin(text(it)?).map(|address| config.admin = address)),
     ("metrics", |config, it| metrics(text(it)?).map(|address| config.metrics = address)),
     ("name-prefix", |config, it| prefix(text(it)?).map(|it| config.name_prefix = it.into())),
+    ("nameservers", |config, it| {
+        let servers = texts(it)?.into_iter().map(nameserver).collect::<Result<_, _>>();
+        servers.map(|servers| config.nameservers = servers)
+    }),
     ("no-bpf", |config, it| truth(it).map(|it| config.no_bpf = it)),
     ("ipv4", |config, it| truth(it).map(|it| config.ipv4 = it)),
     ("ipv6", |config, it| truth(it).map(|it| config.ipv6 = it)),
@@ -290,6 +296,12 @@ fn texts(value: &Value) -> Result<Vec<&str>, String> {
         true => Err("an empty name".to_owned()),
         false => Ok(items),
     }
+}
+
+/// An address, with a port unless it is 53.
+fn nameserver(text: &str) -> Result<SocketAddr, String> {
+    let address = text.parse().or_else(|_| text.parse().map(|ip| SocketAddr::new(ip, 53)));
+    address.map_err(|_| format!("{text:?} is no IP address, with or without a port"))
 }
 
 fn truth(value: &Value) -> Result<bool, String> {

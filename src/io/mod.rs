@@ -15,6 +15,7 @@ pub mod notify;
 pub mod process;
 pub mod random;
 pub mod reactor;
+pub mod resolver;
 pub mod signals;
 pub mod stream;
 pub mod tcp;

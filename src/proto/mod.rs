@@ -3,6 +3,7 @@ pub mod arp;
 pub mod calendar;
 pub mod checksum;
 pub mod claims;
+pub mod dns;
 pub mod ether;
 pub mod fuzz;
 pub mod http1;

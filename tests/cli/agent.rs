@@ -300,6 +300,7 @@ fn statuses() -> BTreeMap<ObjectKey, ShownStatus> {
                 )],
                 load_balancer: Some(vec![ip("192.168.10.211"), ip("fd00::211")]),
                 ports: vec![],
+                gateway: None,
             },
         ),
         (

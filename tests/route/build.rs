@@ -268,7 +268,8 @@ impl Router {
 
     pub(crate) fn ask_at(&self, service: &str, port: u16, host: &str, path: &str) -> String {
         let Some(listener) = self.listener(service, port) else { return "-".to_owned() };
-        let route = listener.hosts.find(host).and_then(|virtual_host| virtual_host.find(path, &Get));
+        let route =
+            listener.hosts.find(host).and_then(|virtual_host| virtual_host.find(path, &Get));
         route.map_or_else(|| "404".to_owned(), |route| shown(route))
     }
 

@@ -2,17 +2,18 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use pilus::api::Message;
 use pilus::api::address::Port;
 use pilus::api::endpoint::{Endpoints, ServicePort};
 use pilus::api::message::wiring;
 use pilus::api::meta::Origin;
+use pilus::api::object::gateway::ExternalBackend;
 use pilus::api::object::{
     EndpointSlice, IpFamilyPolicy, Pod, PortProtocol, Service, ServicePortSpec, ServiceType,
     SliceEndpoint, SlicePort, TargetPort,
 };
 use pilus::api::objects::{Objects, Table};
 use pilus::api::status::Statuses;
-use pilus::api::{Message, meta};
 use pilus::kernel::{Outbox, Server, Time};
 use pilus::server::endpoint::{EndpointServer, check};
 
@@ -265,7 +266,7 @@ fn external_names_have_none_and_say_so() {
     assert_eq!(finder.list("default/web", 80), "");
     assert!(finder.slices().is_empty());
     let problem = &finder.statuses.problems[0];
-    assert_eq!(problem.object, Some(key(meta::Kind::Service, "default/web")));
+    assert_eq!(problem.object, Some(key(pilus::api::meta::Kind::Service, "default/web")));
     assert_eq!(problem.field, "spec.type");
 }
 
@@ -296,4 +297,24 @@ fn a_change_costs_the_services_it_concerns() {
     let mut out = Outbox::new();
     finder.server.peer_restarted(Time::ZERO, wiring::PROXY, &mut out);
     assert_eq!(out.take().len(), 1);
+}
+
+#[test]
+fn a_host_outside_of_the_cluster_is_its_own_endpoint() {
+    let backend = |text: &str, hostname: &str| ExternalBackend {
+        meta: meta(text),
+        hostname: hostname.into(),
+        port: 8443,
+        protocol: None,
+        tls: None,
+    };
+    let mut objects = world(&[], &[]);
+    put(&mut objects.external_backends, backend("default/four", "192.0.2.1"));
+    let mut finder = Finder::of(&objects);
+    assert_eq!(finder.list("default/xbackend/four", 8443), "192.0.2.1:8443");
+    put(&mut objects.external_backends, backend("default/six", "2001:db8::1"));
+    put(&mut objects.external_backends, backend("default/name", "api.example.com"));
+    finder.objects(&objects);
+    assert_eq!(finder.list("default/xbackend/six", 8443), "[2001:db8::1]:8443");
+    assert_eq!(finder.list("default/xbackend/name", 8443), "no port", "names are not looked up");
 }

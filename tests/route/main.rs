@@ -4,6 +4,18 @@ mod build;
 #[cfg(test)]
 mod endpoint;
 #[cfg(test)]
+mod gateway;
+#[cfg(test)]
+mod gateway_build;
+#[cfg(test)]
+mod gateway_feature;
+#[cfg(test)]
+mod gateway_l4;
+#[cfg(test)]
+mod gateway_policy;
+#[cfg(test)]
+mod gateway_route;
+#[cfg(test)]
 mod ingress;
 #[cfg(test)]
 mod pipeline;

@@ -23,6 +23,7 @@ use pilus::server::route::RouteServer;
 use pilus::server::store::StoreServer;
 
 use crate::build::*;
+use crate::gateway_build::{HttpBuild as _, gateway, http, on};
 
 /// What has arrived at the ends.
 #[derive(Default)]
@@ -90,6 +91,13 @@ impl Stub {
     }
 }
 
+impl Stub {
+    fn listening(listeners: &ListenerTable, out: &mut Outbox<Message>) {
+        let message = Message::Listening(listeners.generation, Rc::new([]));
+        out.send(wiring::DATAPATH, message);
+    }
+}
+
 impl Server<Message> for Stub {
     fn start(&mut self, _now: Time, out: &mut Outbox<Message>) {
         if self.id == wiring::MANIFESTS {
@@ -102,6 +110,7 @@ impl Server<Message> for Stub {
             (wiring::IPAM, Message::Objects(objects)) => self.assign(&objects, out),
             (wiring::ANNOUNCE, Message::Objects(_) | Message::Endpoints(_)) => {}
             (wiring::PROXY, Message::Listeners(listeners)) => {
+                Self::listening(&listeners, out);
                 self.seen.borrow_mut().listeners = listeners;
             }
             (wiring::PROXY, Message::Endpoints(endpoints)) => {
@@ -123,6 +132,9 @@ impl Server<Message> for Stub {
     fn peer_restarted(&mut self, _now: Time, peer: ServerId, out: &mut Outbox<Message>) {
         match self.id {
             wiring::MANIFESTS => self.source(out),
+            wiring::PROXY if peer == wiring::DATAPATH => {
+                Self::listening(&self.seen.borrow().listeners, out);
+            }
             wiring::IPAM if peer != wiring::STORE => self.tell_assignments(peer, out),
             wiring::BPF => {
                 if let Some(program) = self.seen.borrow().programs.last() {
@@ -160,10 +172,10 @@ const WIRING: [(ServerId, &str, &[ServerId]); 11] = [
     (
         wiring::DATAPATH,
         "datapath",
-        &[wiring::STORE, wiring::BPF, wiring::PROXY, wiring::SIGNAL, wiring::ADMIN],
+        &[wiring::STORE, wiring::ROUTE, wiring::BPF, wiring::PROXY, wiring::SIGNAL, wiring::ADMIN],
     ),
     (wiring::BPF, "bpf", &[wiring::DATAPATH]),
-    (wiring::PROXY, "proxy", &[]),
+    (wiring::PROXY, "proxy", &[wiring::DATAPATH]),
     (wiring::ADMIN, "admin", &[]),
 ];
 
@@ -326,6 +338,48 @@ fn each_server_dies_once_and_the_state_is_the_same_again() {
         assert!(state.contains("endpoints default/a:80 [\"10.0.0.9:80\"]"), "{victim:?}\n{state}");
         assert!(state.contains("listener 192.168.10.211 80 default/pilus-ingress-more"));
         assert!(state.contains("status Ingress default/more [] Some([192.168.10.211]) [80]"));
+    }
+}
+
+/// A Gateway with one HTTPRoute.
+fn with_gateway() -> Objects {
+    let mut objects = crate::gateway_build::cluster();
+    let listeners = [on("http 80 HTTP")];
+    put(&mut objects.gateways, gateway("infra/gw", &listeners));
+    put(&mut objects.http_routes, http("infra/r", &["gw"]).rule(&[], &["a:80"]));
+    objects
+}
+
+impl Node {
+    /// The Programmed condition of `infra/gw` as the store has it, and whether its Service has been made.
+    fn programmed(&self) -> (String, bool) {
+        let view = Rc::clone(&self.seen.borrow().view);
+        let made = view.objects.services.contains_key(&name("infra/pilus-gateway-gw"));
+        let gateway = key(pilus::api::meta::Kind::Gateway, "infra/gw");
+        let text = format!("{:?}", view.statuses.get(&gateway));
+        let at = text.find("\"Programmed\"").expect("a condition");
+        let reason = text[at..].split("reason: ").nth(1).unwrap().split(',').next().unwrap();
+        (reason.to_owned(), made)
+    }
+}
+
+#[test]
+fn a_gateway_is_programmed_when_everybody_has_said_so_and_again_after_each_death() {
+    let good = ("\"Programmed\"".to_owned(), true);
+    for victim in [wiring::STORE, wiring::ROUTE, wiring::DATAPATH, wiring::PROXY, wiring::BPF] {
+        let mut node = Node::new(with_gateway());
+        assert_eq!(node.programmed(), good);
+        node.crash(victim);
+        assert_eq!(node.programmed(), good, "{victim:?}");
+        let mut changed = (*node.seen.borrow().source).clone();
+        let mut newer = gateway("infra/gw", &[on("http 81 HTTP")]);
+        newer.meta.generation = 9;
+        put(&mut changed.gateways, newer);
+        node.apply(changed);
+        assert_eq!(node.programmed(), good, "{victim:?}");
+        let keys: Vec<u16> =
+            node.seen.borrow().listeners.by_address.keys().map(|(_, port, _)| port.0).collect();
+        assert_eq!(keys, [81]);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Header fields: character classes, lists, the names this proxy treats specially, edits.
+//! Header fields: character classes, lists, the names this proxy treats specially.
 use super::MAX_BODY_LENGTH;
 
 /// Headers that the proxy itself reads, writes or drops. All others are forwarded as they are.
@@ -27,32 +27,6 @@ pub(super) enum Known {
     FramingLookalike,
     /// A header this proxy vouches for, with `_` for `-`.
     OwnLookalike,
-}
-
-/// Changes that route filters make to a forwarded head: `remove`, then `set` (replaces all lines of
-/// that name), then `add`. Names and values must be valid ([`is_field_name`], [`is_field_value`])
-/// and must not be framing headers, `host` or `connection`: whoever builds this from configuration
-/// checks it there, once.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct HeaderEdits<'a> {
-    /// Names of headers to drop.
-    pub remove: &'a [&'a str],
-    /// Headers that replace what was there.
-    pub set: &'a [(&'a str, &'a str)],
-    /// Headers added to what was there.
-    pub add: &'a [(&'a str, &'a str)],
-}
-
-impl HeaderEdits<'_> {
-    #[inline]
-    pub(super) fn is_empty(&self) -> bool {
-        self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
-    }
-
-    pub(super) fn drops(&self, name: &str) -> bool {
-        self.remove.iter().any(|n| n.eq_ignore_ascii_case(name))
-            || self.set.iter().any(|(n, _)| n.eq_ignore_ascii_case(name))
-    }
 }
 
 /// Which special header `name` is, if any. Most names are decided by length or first letter.

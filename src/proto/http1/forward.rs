@@ -3,7 +3,7 @@
 //! Header lines that concern only the two ends are copied as they came (runs of them at once where
 //! they already are `name: value CRLF`). Lines about the connection, the framing and the client's
 //! address are never copied: they are written anew (ING-13; Envoy's `use_remote_address`).
-use super::field::{HeaderEdits, Known, known};
+use super::field::{Known, known};
 use super::request::Upgrade;
 use super::{BodyFraming, Header, RequestHead, RequestId, ResponseHead, Version, offset_in};
 use std::io::Write as _;
@@ -35,12 +35,10 @@ pub struct ForwardContext<'a> {
     pub fallback_host: &'a str,
     /// Replaces the authority.
     pub host: Option<&'a str>,
-    /// Replaces the target.
-    pub target: Option<&'a str>,
+    /// Replaces the target; written one after the other.
+    pub target: Option<[&'a str; 3]>,
     /// Whether an upgrade the client asks for is passed on.
     pub upgrade: bool,
-    /// Header changes of route filters.
-    pub edits: HeaderEdits<'a>,
 }
 
 /// What the proxy knows about a response beyond its head.
@@ -57,8 +55,6 @@ pub struct ResponseContext<'a> {
     pub date: &'a str,
     /// Value of `x-envoy-upstream-service-time`, milliseconds.
     pub service_time_ms: Option<u64>,
-    /// Header changes of route filters.
-    pub edits: HeaderEdits<'a>,
 }
 
 /// How a response was announced to the client.
@@ -90,16 +86,16 @@ pub fn trusted_client(head: &RequestHead<'_, '_>, peer: IpAddr, hops: u8) -> IpA
 /// [`RequestHead::framing`].
 pub fn write_request_head(out: &mut Vec<u8>, head: &RequestHead<'_, '_>, ctx: &ForwardContext<'_>) {
     let authority = head.authority.map_or(ctx.fallback_host, |a| a.as_str());
-    for part in [head.method, " ", ctx.target.unwrap_or(head.target), " HTTP/1.1\r\nhost: "] {
+    let [target, more @ ..] = ctx.target.unwrap_or([head.target, "", ""]);
+    for part in [head.method, " ", target, more[0], more[1], " HTTP/1.1\r\nhost: "] {
         out.extend_from_slice(part.as_bytes());
     }
     out.extend_from_slice(ctx.host.unwrap_or(authority).as_bytes());
     out.extend_from_slice(b"\r\n");
-    copy_lines(out, head.raw, head.headers, head.special | head.named_by_connection, &ctx.edits);
+    copy_lines(out, head.raw, head.headers, head.special | head.named_by_connection);
     write_framing(out, head.framing);
     write_request_connection(out, head, ctx);
     write_client_address(out, head, ctx);
-    write_additions(out, &ctx.edits);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -126,7 +122,7 @@ pub fn write_response_head(
     if let Some(i) = date {
         special &= !(1 << i);
     }
-    copy_lines(out, head.raw, head.headers, special, &ctx.edits);
+    copy_lines(out, head.raw, head.headers, special);
     if head.is_interim() {
         out.extend_from_slice(b"\r\n");
         return sent;
@@ -160,7 +156,6 @@ pub fn write_response_head(
         push_decimal(out, ms);
         out.extend_from_slice(b"\r\n");
     }
-    write_additions(out, &ctx.edits);
     out.extend_from_slice(b"\r\n");
     sent
 }
@@ -214,18 +209,11 @@ fn announced(head: &ResponseHead<'_, '_>, ctx: &ResponseContext<'_>) -> SentResp
     SentResponse { framing, keep_alive }
 }
 
-/// Appends the header lines whose bit in `skip` is not set and which no edit drops.
-fn copy_lines(
-    out: &mut Vec<u8>,
-    raw: &[u8],
-    headers: &[Header<'_>],
-    skip: u128,
-    edits: &HeaderEdits<'_>,
-) {
-    let edited = !edits.is_empty();
+/// Appends the header lines whose bit in `skip` is not set.
+fn copy_lines(out: &mut Vec<u8>, raw: &[u8], headers: &[Header<'_>], skip: u128) {
     let mut run = 0..0;
     for (i, header) in headers.iter().enumerate() {
-        if skip >> i & 1 == 1 || (edited && edits.drops(header.name)) {
+        if skip >> i & 1 == 1 {
             continue;
         }
         let start = offset_in(raw, header.name.as_bytes());
@@ -322,7 +310,7 @@ fn write_client_address(out: &mut Vec<u8>, head: &RequestHead<'_, '_>, ctx: &For
     push_line(out, "x-forwarded-proto", proto.unwrap_or(ctx.proto.as_bytes()));
     push_line(out, "x-request-id", request_id.unwrap_or(ctx.request_id.as_bytes()));
     if internal {
-        for (i, header) in headers_in(head.headers, head.special) {
+        for (_, header) in headers_in(head.headers, head.special) {
             let known = known(header.name.as_bytes());
             let kept = matches!(
                 known,
@@ -330,7 +318,7 @@ fn write_client_address(out: &mut Vec<u8>, head: &RequestHead<'_, '_>, ctx: &For
                     Known::XEnvoy | Known::XEnvoyExternalAddress | Known::XEnvoyUpstreamServiceTime
                 )
             );
-            if kept && !ctx.edits.drops(head.headers[i].name) {
+            if kept {
                 push_line(out, header.name, header.value);
             }
         }
@@ -339,13 +327,6 @@ fn write_client_address(out: &mut Vec<u8>, head: &RequestHead<'_, '_>, ctx: &For
     } else {
         // Writing to a Vec cannot fail.
         let _ = write!(out, "x-envoy-external-address: {client}\r\n");
-    }
-}
-
-/// What route filters add.
-fn write_additions(out: &mut Vec<u8>, edits: &HeaderEdits<'_>) {
-    for (name, value) in edits.set.iter().chain(edits.add) {
-        push_line(out, name, value.as_bytes());
     }
 }
 

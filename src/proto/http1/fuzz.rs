@@ -8,9 +8,9 @@
 use super::syntax::{Walked, walk_request, walk_response};
 use super::{
     BodyDecoder, BodyEncoder, BodyError, BodyFraming, ChunkedDecoder, ForwardContext, HeadProgress,
-    HeaderEdits, HeaderSlots, Parsed, PeerAddress, RequestError, RequestHead, RequestId,
-    ResponseContext, ResponseError, ResponseTo, Version, parse_request, parse_response,
-    write_last_chunk, write_request_head, write_response_head,
+    HeaderSlots, Parsed, PeerAddress, RequestError, RequestHead, RequestId, ResponseContext,
+    ResponseError, ResponseTo, Version, parse_request, parse_response, write_last_chunk,
+    write_request_head, write_response_head,
 };
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -100,7 +100,6 @@ fn forwarded_twice(head: &RequestHead<'_, '_>, peer: &PeerAddress) {
         host: None,
         target: None,
         upgrade: true,
-        edits: HeaderEdits::default(),
     };
     let mut once = Vec::new();
     write_request_head(&mut once, head, &ctx);
@@ -147,7 +146,6 @@ fn response_to(data: &[u8], to: ResponseTo) {
         server: "pilus",
         date: "Thu, 01 Jan 1970 00:00:00 GMT",
         service_time_ms: None,
-        edits: HeaderEdits::default(),
     };
     let mut once = Vec::new();
     let sent = write_response_head(&mut once, &head, &ctx);

@@ -18,11 +18,12 @@
 //! # Where things are
 //! `request.rs`, `response.rs` heads · `authority.rs` Host · `field.rs` names and lists ·
 //! `syntax.rs` the strict line walker that names faults · `chunked.rs`, `body.rs` bodies ·
-//! `forward.rs` writers · `respond.rs` our own answers · `reuse.rs` connection life ·
+//! `forward.rs` writers · `edit.rs` filters' changes · `respond.rs` our own answers · `reuse.rs` connection life ·
 //! `request_id.rs` · `fuzz.rs` what the fuzz targets call.
 mod authority;
 mod body;
 mod chunked;
+mod edit;
 mod error;
 mod field;
 mod forward;
@@ -41,8 +42,9 @@ pub use body::{BodyDecoder, BodyEncoder, BodyPart, LengthCounter};
 pub use chunked::{
     CHUNK_END, ChunkSizeLine, ChunkedDecoder, LAST_CHUNK, write_chunk, write_last_chunk,
 };
+pub use edit::{HeadEditor, is_editable};
 pub use error::{AuthorityFault, BodyError, ChunkFault, HeadFault, RequestError, ResponseError};
-pub use field::{HeaderEdits, is_field_name, is_field_value, list_items};
+pub use field::{is_field_name, is_field_value, list_items};
 pub use forward::{
     ForwardContext, PeerAddress, ResponseContext, SentResponse, trusted_client, write_request_head,
     write_response_head,

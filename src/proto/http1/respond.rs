@@ -24,6 +24,21 @@ pub enum LocalReply<'a> {
         /// Port https is served on.
         port: u16,
     },
+    /// A redirect of a route.
+    Redirect {
+        /// 301, 302, 303, 307 or 308.
+        status: u16,
+        /// `http` or `https`.
+        scheme: &'a str,
+        /// Host without port.
+        host: &'a str,
+        /// Left out if it is the well-known one of the scheme.
+        port: u16,
+        /// Path and query, written one after the other.
+        target: [&'a str; 3],
+    },
+    /// 421: the name in the TLS handshake chose another listener than the request's host does.
+    Misdirected,
     /// 403 of a policy.
     Forbidden,
     /// No route: 404, empty (ING-15).
@@ -71,15 +86,14 @@ pub fn write_local_reply(out: &mut Vec<u8>, reply: LocalReply<'_>, ctx: &ReplyCo
     push_decimal(out, u64::from(status));
     out.push(b' ');
     out.extend_from_slice(reason_phrase(status).as_bytes());
-    if let LocalReply::RedirectToHttps { authority, target, port } = reply {
-        out.extend_from_slice(b"\r\nlocation: https://");
-        out.extend_from_slice(authority.host().as_bytes());
-        if port != 443 {
-            out.push(b':');
-            push_decimal(out, u64::from(port));
+    match reply {
+        LocalReply::RedirectToHttps { authority, target, port } => {
+            write_location(out, "https", authority.host(), port, [target, "", ""]);
         }
-        // `OPTIONS *` has no path to go to.
-        out.extend_from_slice(if target == "*" { b"/" } else { target.as_bytes() });
+        LocalReply::Redirect { scheme, host, port, target, .. } => {
+            write_location(out, scheme, host, port, target);
+        }
+        _ => {}
     }
     if !body.is_empty() {
         out.extend_from_slice(b"\r\ncontent-type: text/plain");
@@ -105,6 +119,20 @@ pub fn write_local_reply(out: &mut Vec<u8>, reply: LocalReply<'_>, ctx: &ReplyCo
     keep_alive
 }
 
+fn write_location(out: &mut Vec<u8>, scheme: &str, host: &str, port: u16, target: [&str; 3]) {
+    for part in ["\r\nlocation: ", scheme, "://", host] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    if port != if scheme == "https" { 443 } else { 80 } {
+        out.push(b':');
+        push_decimal(out, u64::from(port));
+    }
+    // `OPTIONS *` has no path to go to.
+    for part in if target[0] == "*" { ["/", "", ""] } else { target } {
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
 // === impl LocalReply ===
 
 impl<'a> LocalReply<'a> {
@@ -119,6 +147,8 @@ impl<'a> LocalReply<'a> {
             Self::Refused(error) => (error.status(), ""),
             Self::BadBody => (400, ""),
             Self::RedirectToHttps { .. } => (301, ""),
+            Self::Redirect { status, .. } => (status, ""),
+            Self::Misdirected => (421, ""),
             Self::Forbidden => (403, "Access denied\r\n"),
             Self::NoRoute => (404, ""),
             Self::RequestTimeout => (408, "request timeout"),

@@ -115,7 +115,7 @@ fn addresses(spec: &Value, faults: &mut Faults) -> Vec<GatewayAddress> {
                 && *known == address
                 && matches!(&*address.kind, "IPAddress" | "Hostname")
         });
-        let repeated = known.map(|first| format!("is addresses[{first}] already"));
+        let repeated = known.map(|first| format!("is the value of addresses[{first}] already"));
         for message in checked.err().into_iter().chain(repeated) {
             let field = format!("spec.addresses[{at}].value");
             faults.error(mark_of(value, "value"), field, message);
@@ -201,12 +201,13 @@ fn listener(value: &Value, field: &str, faults: &mut Faults) -> GatewayListener 
 fn check_listener(listener: &GatewayListener, value: &Value, field: &str, faults: &mut Faults) {
     let protocol = &*listener.protocol;
     if let Some(tls) = &listener.tls {
+        let terminates = value.text_at("tls.mode") == "Terminate";
         let message = match protocol {
             "HTTP" | "TCP" | "UDP" => Some(format!("not allowed with protocol {protocol}")),
             "HTTPS" if tls.passthrough => Some(
                 "Passthrough is not allowed with protocol HTTPS; use TLS and a TLSRoute".to_owned(),
             ),
-            _ if !tls.passthrough && tls.certificates.is_empty() && tls.options.is_empty() => {
+            _ if terminates && tls.certificates.is_empty() && tls.options.is_empty() => {
                 Some("certificateRefs (or options) are required with mode Terminate".to_owned())
             }
             _ => None,

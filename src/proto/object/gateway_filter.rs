@@ -162,7 +162,7 @@ fn fraction(value: &Value, mark: Mark, field: &str, faults: &mut Faults) -> (u32
         let message = "has both `percent` and `fraction`: one of them";
         faults.error(mark, field, message);
     }
-    let numerator = number(&fraction.value, "numerator").unwrap_or(1);
+    let numerator = number(&fraction.value, "numerator").unwrap_or(0);
     let denominator = number(&fraction.value, "denominator").unwrap_or(100);
     if numerator > denominator {
         let message = format!("{numerator} is greater than the denominator {denominator}");

@@ -244,7 +244,12 @@ fn classify(version: &str, kind: &str) -> Known {
         return Known::Read(wanted.1);
     }
     let group = |version: &str| version.rsplit_once('/').map_or("", |(group, _)| group).to_owned();
-    let same_group = wanted.0.iter().any(|wanted| group(wanted) == group(version));
+    // Kinds of Gateway API move from its experimental group to the other.
+    let gateway = |version: &str| version.starts_with("gateway.networking.");
+    let same_group = wanted
+        .0
+        .iter()
+        .any(|wanted| group(wanted) == group(version) || gateway(wanted) && gateway(version));
     let legacy = version == "extensions/v1beta1";
     if same_group || legacy {
         let known = wanted.0.join(" or ");
@@ -511,5 +516,7 @@ fn origin(context: Context<'_>, value: &Value) -> Origin {
     Origin::File(meta::file_origin(context.file, value))
 }
 
+#[cfg(test)]
+mod gateway_tests;
 #[cfg(test)]
 mod tests;

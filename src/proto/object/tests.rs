@@ -10,7 +10,7 @@ fn decode_all(text: &str) -> Vec<Decoded> {
     decode(value, Context { file: &"f.yaml".into(), life: &life })
 }
 
-fn object(text: &str) -> Object {
+pub(super) fn object(text: &str) -> Object {
     let mut all = decode_all(text);
     assert_eq!(all.len(), 1);
     let decoded = all.remove(0);

@@ -5,7 +5,7 @@ use super::explain::{Question, explain};
 use super::http::Request;
 use super::moment::Moment;
 use super::object::select;
-use super::state::State;
+use super::state::{State, place_of};
 use super::{API_VERSION, list, metrics, resource, status};
 use crate::proto::value::{Value, to_json_compact};
 
@@ -147,7 +147,7 @@ fn routes(state: &State) -> Answer {
     let addresses = state.listener_addresses();
     let mut hosts = Vec::new();
     for listener in state.all_listeners() {
-        let own = addresses.get(&(&listener.service, listener.port)).cloned().unwrap_or_default();
+        let own = addresses.get(&place_of(&listener)).cloned().unwrap_or_default();
         let own: Rc<[_]> = own.into();
         for (host, routes) in list::hosts(&listener) {
             hosts.push((Rc::clone(&listener), Rc::clone(&own), host, routes));

@@ -2,8 +2,8 @@
 use std::rc::Rc;
 
 use super::moment::rfc3339;
-use super::resource;
 use super::state::State;
+use super::{gateway_status, resource};
 use crate::api::meta::{Kind, Labels, Meta, NamespacedName, ObjectKey};
 use crate::api::object::{
     EndpointSlice, Lease, Node, Pod, PortProtocol, Secret, Service, ServiceType, TargetPort,
@@ -208,6 +208,10 @@ impl Object {
     }
 
     fn status(&self, shown: Option<&ShownStatus>) -> Option<Value> {
+        let generation = self.meta().generation;
+        if matches!(resource::of(self.kind()).group, resource::GATEWAY | resource::EXPERIMENTAL) {
+            return gateway_status::status(self.kind(), shown, generation);
+        }
         let mut status = Value::map();
         match self {
             Self::Node(node) => {
@@ -231,7 +235,7 @@ impl Object {
             _ => {}
         }
         if let Some(shown) = shown.filter(|shown| !shown.conditions.is_empty()) {
-            status.set("conditions", conditions(shown, self.meta().generation));
+            status.set("conditions", gateway_status::conditions(&shown.conditions, generation));
         }
         (!status.members().is_empty()).then_some(status)
     }
@@ -256,19 +260,6 @@ fn load_balancer(ips: &[std::net::IpAddr], ports: &[u16]) -> Value {
         if ports.is_empty() { entry } else { entry.with("ports", ports.clone()) }
     };
     Value::map().with("ingress", ips.iter().map(entry).collect::<Vec<_>>())
-}
-
-fn conditions(shown: &ShownStatus, generation: u64) -> Value {
-    let all = shown.conditions.iter().map(|(condition, since)| {
-        let json = Value::map()
-            .with("type", condition.kind)
-            .with("status", condition.status.as_str())
-            .with("reason", &*condition.reason)
-            .with("message", condition.message.as_str())
-            .with("lastTransitionTime", rfc3339(*since));
-        if generation > 0 { json.with("observedGeneration", generation) } else { json }
-    });
-    all.collect::<Vec<_>>().into()
 }
 
 /// Which entries there are, never what is in them.

@@ -16,6 +16,11 @@ pub struct Resource {
     pub short: &'static [&'static str],
 }
 
+/// The group of Gateway API.
+pub(super) const GATEWAY: &str = "gateway.networking.k8s.io";
+/// The group of what is tried out in Gateway API.
+pub(super) const EXPERIMENTAL: &str = "gateway.networking.x-k8s.io";
+
 /// Every kind that can be asked for.
 pub static RESOURCES: [Resource; 25] = [
     core(Kind::Namespace, "namespaces", &["ns"]),
@@ -86,8 +91,7 @@ const fn core(kind: Kind, plural: &'static str, short: &'static [&'static str]) 
 }
 
 const fn gateway(kind: Kind, plural: &'static str, short: &'static [&'static str]) -> Resource {
-    let group = "gateway.networking.k8s.io";
-    Resource { kind, plural, group, api_version: "gateway.networking.k8s.io/v1", short }
+    Resource { kind, plural, group: GATEWAY, api_version: "gateway.networking.k8s.io/v1", short }
 }
 
 const fn experimental(
@@ -95,8 +99,13 @@ const fn experimental(
     plural: &'static str,
     short: &'static [&'static str],
 ) -> Resource {
-    let group = "gateway.networking.x-k8s.io";
-    Resource { kind, plural, group, api_version: "gateway.networking.x-k8s.io/v1alpha1", short }
+    Resource {
+        kind,
+        plural,
+        group: EXPERIMENTAL,
+        api_version: "gateway.networking.x-k8s.io/v1alpha1",
+        short,
+    }
 }
 
 // === impl Resource ===

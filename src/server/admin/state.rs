@@ -7,7 +7,7 @@ use crate::api::Message;
 use crate::api::address::{Assignments, Port};
 use crate::api::announce::{Announcement, Announcements, Role};
 use crate::api::config::Config;
-use crate::api::datapath::{DatapathReport, Programmed};
+use crate::api::datapath::{DatapathReport, Programmed, Transport};
 use crate::api::endpoint::{Endpoint, Endpoints, ServicePort};
 use crate::api::meta::{Kind, NamespacedName, ObjectKey};
 use crate::api::object::Service;
@@ -35,6 +35,14 @@ pub(super) struct State {
     pub(super) listeners: Rc<ListenerTable>,
     pub(super) mailer: Option<Mailer<Message>>,
     pub(super) counters: Vec<Counters>,
+}
+
+/// What tells listeners apart.
+pub(super) type Place<'a> = (&'a NamespacedName, Port, Transport);
+
+/// Where a listener listens.
+pub(super) const fn place_of(listener: &Listener) -> Place<'_> {
+    (&listener.service, listener.port, listener.protocol.transport())
 }
 
 // === impl State ===
@@ -108,15 +116,15 @@ impl State {
             &self.listeners.all
         }
         .clone();
-        all.sort_by(|left, right| (&left.service, left.port).cmp(&(&right.service, right.port)));
+        all.sort_by(|left, right| place_of(left).cmp(&place_of(right)));
         all
     }
 
-    /// The addresses of each listener, sorted; keyed by Service and port.
-    pub(super) fn listener_addresses(&self) -> HashMap<(&NamespacedName, Port), Vec<IpAddr>> {
+    /// The addresses of each listener, sorted.
+    pub(super) fn listener_addresses(&self) -> HashMap<Place<'_>, Vec<IpAddr>> {
         let mut addresses: HashMap<_, Vec<IpAddr>> = HashMap::new();
-        for ((address, port, _), listener) in &self.listeners.by_address {
-            addresses.entry((&listener.service, *port)).or_default().push(*address);
+        for ((address, ..), listener) in &self.listeners.by_address {
+            addresses.entry(place_of(listener)).or_default().push(*address);
         }
         for list in addresses.values_mut() {
             list.sort_unstable();

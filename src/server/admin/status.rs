@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::list::{announcements, hosts, listener_protocol, name, object_key};
 use super::moment::{Moment, rfc3339};
-use super::state::State;
+use super::state::{State, place_of};
 use super::{API_VERSION, VERSION};
 use crate::api::config::{Config, IngressMode};
 use crate::api::meta::{Kind, Meta, Origin};
@@ -146,6 +146,18 @@ fn count_origins(state: &State) -> (usize, usize) {
         ingress_classes,
         pools,
         l2_policies,
+        gateway_classes,
+        gateways,
+        listener_sets,
+        http_routes,
+        grpc_routes,
+        tls_routes,
+        tcp_routes,
+        udp_routes,
+        reference_grants,
+        backend_tls_policies,
+        backend_traffic_policies,
+        external_backends,
         leases
     );
     (files.len(), generated)
@@ -154,7 +166,7 @@ fn count_origins(state: &State) -> (usize, usize) {
 fn listeners(state: &State) -> Vec<Value> {
     let addresses = state.listener_addresses();
     let item = |listener: &std::rc::Rc<crate::api::route::Listener>| {
-        let own = addresses.get(&(&listener.service, listener.port)).map_or(&[][..], |it| it);
+        let own = addresses.get(&place_of(listener)).map_or(&[][..], |it| it);
         let hosts = hosts(listener);
         let routes: usize = hosts
             .iter()
@@ -167,7 +179,10 @@ fn listeners(state: &State) -> Vec<Value> {
             .with("addresses", own.iter().map(|ip| Value::from(ip.to_string())).collect::<Vec<_>>())
             .with("hosts", hosts.len())
             .with("routes", routes)
-            .with("certificates", listener.tls.exact.len() + listener.tls.wildcard.len())
+            .with(
+                "certificates",
+                listener.tls.exact.len() + listener.tls.wildcard.len() + listener.tls.suffix.len(),
+            )
     };
     state.all_listeners().iter().map(item).collect()
 }
@@ -222,7 +237,7 @@ pub(super) fn config(config: &Config) -> BTreeMap<&'static str, String> {
         ("bpf-root", config.bpf_root.display().to_string()),
         ("enable-bpf", (!config.no_bpf).to_string()),
         ("enable-envoy-config", "false".to_owned()),
-        ("enable-gateway-api", "false".to_owned()),
+        ("enable-gateway-api", "true".to_owned()),
         ("enable-ingress-controller", "true".to_owned()),
         ("enable-ipv4", config.ipv4.to_string()),
         ("enable-ipv6", config.ipv6.to_string()),
@@ -247,6 +262,10 @@ pub(super) fn config(config: &Config) -> BTreeMap<&'static str, String> {
         ("manifests", join(config.manifests.iter().map(|it| it.display().to_string()).collect())),
         ("metrics", config.metrics.clone()),
         ("name-prefix", config.name_prefix.to_string()),
+        (
+            "nameservers",
+            config.nameservers.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+        ),
         ("node-name", config.node.to_string()),
         ("state-dir", config.state_dir.display().to_string()),
     ])

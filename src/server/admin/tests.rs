@@ -211,5 +211,5 @@ fn an_agent_that_knows_nothing_yet_answers_everything() {
         crate::proto::value::parse_json(&text).unwrap();
     }
     assert_eq!(ask(Scope::Admin, "/v1/explain?url=nonsense").0, 400);
-    assert_eq!(ask(Scope::Admin, "/v1/objects/gateways").0, 404);
+    assert_eq!(ask(Scope::Admin, "/v1/objects/gatewaze").0, 404);
 }

@@ -139,9 +139,7 @@ impl DatapathServer {
                 served.entry(listener.service.clone()).or_default().push(key);
             }
         }
-        let same = |old: &Rc<ListenerTable>| {
-            is_same(old, &table) && old.routes == table.routes
-        };
+        let same = |old: &Rc<ListenerTable>| is_same(old, &table) && old.routes == table.routes;
         if !self.listeners.as_ref().is_some_and(same) {
             table.generation =
                 self.listeners.as_ref().map_or(Generation(1), |l| l.generation.next());

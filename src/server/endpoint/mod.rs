@@ -9,15 +9,17 @@
 mod generate;
 mod select;
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use select::{PodIndex, Target};
 
-use crate::api::address::Port;
+use crate::api::address::{Port, is_elsewhere};
 use crate::api::endpoint::{Endpoint, Endpoints, ServicePort};
+use crate::api::message::Resolved;
 use crate::api::meta::{Kind, Meta, NamespacedName, ObjectKey, Origin, Str};
+use crate::api::object::gateway::ExternalBackend;
 use crate::api::object::{EndpointSlice, Pod, PortProtocol, Service, ServiceType};
 use crate::api::objects::{Generated, Objects};
 use crate::api::problem::{Problem, Severity};
@@ -38,6 +40,9 @@ pub struct EndpointServer {
     services: HashMap<NamespacedName, Known>,
     endpoints: Rc<Endpoints>,
     statuses: Rc<Statuses>,
+    /// The names of XBackends that are to be looked up, and what they have been found to be.
+    names: Rc<BTreeSet<Str>>,
+    resolved: Rc<BTreeMap<Str, Resolved>>,
     computed: u64,
 }
 
@@ -80,6 +85,7 @@ impl EndpointServer {
             known.insert(name.clone(), entry);
         }
         self.services = known;
+        self.resolve(objects, out);
         self.publish(objects, out);
     }
 
@@ -94,6 +100,8 @@ impl EndpointServer {
             }
             generated.endpoint_slices.extend(known.generated.iter().map(Rc::clone));
         }
+        let external = objects.external_backends.values();
+        endpoints.by_port.extend(external.map(|it| self.external(it)));
         if self.objects.is_none() || endpoints.by_port != self.endpoints.by_port {
             self.endpoints = Rc::new(endpoints);
             self.send_endpoints(wiring::PROXY, out);
@@ -101,7 +109,7 @@ impl EndpointServer {
             self.send_endpoints(wiring::ADMIN, out);
         }
         let statuses = Statuses {
-            problems: problems(objects),
+            problems: self.problems(objects),
             generated: Rc::new(generated),
             ..Statuses::default()
         };
@@ -109,6 +117,68 @@ impl EndpointServer {
             self.statuses = Rc::new(statuses);
             out.send(wiring::STORE, Message::Statuses(Rc::clone(&self.statuses)));
         }
+    }
+
+    /// Asks for the names of XBackends.
+    fn resolve(&mut self, objects: &Objects, out: &mut Outbox<Message>) {
+        let hosts = objects.external_backends.values().map(|backend| &backend.hostname);
+        let names: BTreeSet<Str> =
+            hosts.filter(|host| literal(host).is_none()).map(Str::clone).collect();
+        if names != *self.names {
+            self.names = Rc::new(names);
+            out.send(wiring::RESOLVER, Message::Resolve(Rc::clone(&self.names)));
+        }
+    }
+
+    /// The endpoints of an XBackend: those of the Service port `xbackend/NAME`, a name that no Service can have.
+    fn external(&self, backend: &ExternalBackend) -> (ServicePort, Rc<[Endpoint]>) {
+        let NamespacedName { namespace, name } = &backend.meta.name;
+        let name = format!("xbackend/{name}").into();
+        let service = NamespacedName { namespace: Str::clone(namespace), name };
+        let addresses = match literal(&backend.hostname) {
+            Some(address) => vec![address],
+            None => self
+                .resolved
+                .get(&backend.hostname)
+                .map_or_else(Vec::new, |it| it.addresses.clone()),
+        };
+        let endpoint = |address| Endpoint {
+            address: SocketAddr::new(address, backend.port),
+            ready: true,
+            terminating: false,
+            node: None,
+            pod: None,
+        };
+        let elsewhere = addresses.into_iter().filter(|&address| is_elsewhere(address));
+        (ServicePort { service, port: Port(backend.port) }, elsewhere.map(endpoint).collect())
+    }
+
+    fn problems(&self, objects: &Objects) -> Vec<Problem> {
+        let mut problems = problems(objects);
+        for backend in objects.external_backends.values() {
+            let Some(found) = self.resolved.get(&backend.hostname) else { continue };
+            let field = "spec.externalHostname.hostname";
+            let only_here = found.addresses.iter().find(|&&address| !is_elsewhere(address));
+            let message = match (&found.fault, only_here) {
+                (Some(fault), _) => fault.clone(),
+                (None, Some(address)) => {
+                    format!(
+                        "{} is {address}, which is not an address of another host; it is left out",
+                        backend.hostname
+                    )
+                }
+                (None, None) => continue,
+            };
+            problems.push(Problem {
+                position: backend.meta.position(field),
+                object: Some(ObjectKey { kind: Kind::XBackend, name: backend.meta.name.clone() }),
+                field: field.to_owned(),
+                message,
+                severity: Severity::Error,
+            });
+        }
+        problems.sort();
+        problems
     }
 
     fn send_endpoints(&self, to: ServerId, out: &mut Outbox<Message>) {
@@ -119,17 +189,27 @@ impl EndpointServer {
         let Some(old) = &self.objects else { return true };
         !(Rc::ptr_eq(&old.pods, &objects.pods)
             && Rc::ptr_eq(&old.services, &objects.services)
-            && Rc::ptr_eq(&old.endpoint_slices, &objects.endpoint_slices))
+            && Rc::ptr_eq(&old.endpoint_slices, &objects.endpoint_slices)
+            && Rc::ptr_eq(&old.external_backends, &objects.external_backends))
     }
 }
 
 impl Server<Message> for EndpointServer {
     fn handle(&mut self, _now: Time, _from: ServerId, message: Message, out: &mut Outbox<Message>) {
-        if let Message::Objects(objects) = message {
-            if self.is_new(&objects) {
-                self.compute(&objects, out);
+        match message {
+            Message::Objects(objects) => {
+                if self.is_new(&objects) {
+                    self.compute(&objects, out);
+                }
+                self.objects = Some(objects);
             }
-            self.objects = Some(objects);
+            Message::Resolved(resolved) => {
+                self.resolved = resolved;
+                if let Some(objects) = self.objects.clone() {
+                    self.publish(&objects, out);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -139,6 +219,7 @@ impl Server<Message> for EndpointServer {
         }
         match peer {
             wiring::PROXY | wiring::ANNOUNCE | wiring::ADMIN => self.send_endpoints(peer, out),
+            wiring::RESOLVER => out.send(peer, Message::Resolve(Rc::clone(&self.names))),
             wiring::STORE => out.send(peer, Message::Statuses(Rc::clone(&self.statuses))),
             _ => {}
         }
@@ -222,6 +303,11 @@ fn slice_endpoints<'a>(
             })
         })
     })
+}
+
+/// The address that a host of an XBackend is, unless it is a name.
+fn literal(host: &str) -> Option<IpAddr> {
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
 /// The EndpointSlices of each Service, without those made here.

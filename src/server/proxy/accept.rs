@@ -66,6 +66,8 @@ fn admit(stream: TcpStream, peer: SocketAddr, shared: &Rc<Shared>) {
         local,
         peer: PeerAddress::new(peer.ip()),
         is_tls: false,
+        scope: 0,
+        server_name: None,
         progress: HeadProgress::default(),
         head_began: false,
         input: Buffer::new(),

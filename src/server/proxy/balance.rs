@@ -1,90 +1,109 @@
-//! Which endpoint takes a request: backends by weight, endpoints in turn. No clock, no randomness.
+//! Which backend of a route takes a request, by weight.
 use std::cell::Cell;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
-use super::upstream::Host;
-use crate::api::endpoint::Endpoint;
+use super::cluster::Cluster;
+use crate::api::route::{Action, Backend, Route, Target};
 
 /// The weighted backends of one route.
 pub(super) struct Plan {
-    backends: Vec<Share>,
+    /// In the order of the route's list; backends without a weight have none to give.
+    shares: Vec<Share>,
     total: i64,
 }
 
 struct Share {
     weight: i64,
     credit: Cell<i64>,
-    cluster: Rc<Cluster>,
-}
-
-/// The endpoints of one Service port that may take requests.
-pub(super) struct Cluster {
-    hosts: Vec<Rc<Host>>,
-    next: Cell<usize>,
+    /// None: its share is refused.
+    cluster: Option<Rc<Cluster>>,
 }
 
 // === impl Plan ===
 
 impl Plan {
-    pub(super) fn new(backends: impl Iterator<Item = (u32, Rc<Cluster>)>) -> Self {
-        let share =
-            |(weight, cluster)| Share { weight: i64::from(weight), credit: Cell::new(0), cluster };
-        let backends: Vec<Share> = backends.filter(|(weight, _)| *weight > 0).map(share).collect();
-        let total = backends.iter().map(|share| share.weight).sum();
-        Self { backends, total }
+    /// The plan for `backends`, whose clusters `cluster` knows.
+    pub(super) fn new(
+        backends: &[Backend],
+        cluster: &mut dyn FnMut(&Backend) -> Rc<Cluster>,
+    ) -> Self {
+        let share = |backend: &Backend| Share {
+            weight: i64::from(backend.weight),
+            credit: Cell::new(0),
+            cluster: match backend.target {
+                Target::Service(_) => Some(cluster(backend)),
+                Target::Refuse(..) => None,
+            },
+        };
+        let shares: Vec<Share> = backends.iter().map(share).collect();
+        let total = shares.iter().map(|share| share.weight).sum();
+        Self { shares, total }
     }
 
-    /// The backend for the next request: within each run of as many requests as the weights add up to,
-    /// each gets exactly its weight, evenly spread (smooth weighted round robin, as nginx does it).
+    /// The backend for the next request, as its position in the route's list: within each run of as many requests as
+    /// the weights add up to, each gets exactly its weight, evenly spread (smooth weighted round robin, as nginx does
+    /// it). None if none has a weight.
     #[inline]
-    pub(super) fn next(&self) -> Option<&Rc<Cluster>> {
-        if let [only] = &self.backends[..] {
-            return Some(&only.cluster);
+    pub(super) fn next(&self) -> Option<usize> {
+        if let [only] = &self.shares[..] {
+            return (only.weight > 0).then_some(0);
         }
-        let mut best: Option<&Share> = None;
-        for share in &self.backends {
+        let mut best: Option<(usize, &Share)> = None;
+        for (index, share) in self.shares.iter().enumerate() {
             share.credit.set(share.credit.get() + share.weight);
-            if best.is_none_or(|best| share.credit.get() > best.credit.get()) {
-                best = Some(share);
+            let better = best.is_none_or(|(_, best)| share.credit.get() > best.credit.get());
+            if share.weight > 0 && better {
+                best = Some((index, share));
             }
         }
-        let best = best?;
+        let (index, best) = best?;
         best.credit.set(best.credit.get() - self.total);
-        Some(&best.cluster)
+        Some(index)
+    }
+
+    /// The endpoints of a backend; None if its share is refused.
+    #[inline]
+    pub(super) fn cluster(&self, backend: usize) -> Option<&Rc<Cluster>> {
+        self.shares.get(backend)?.cluster.as_ref()
+    }
+
+    /// The endpoints of each backend that has a weight, with its position.
+    pub(super) fn clusters(&self) -> impl Iterator<Item = (usize, &Rc<Cluster>)> {
+        let weighted = self.shares.iter().enumerate().filter(|(_, share)| share.weight > 0);
+        weighted.filter_map(|(index, share)| Some((index, share.cluster.as_ref()?)))
+    }
+
+    /// Whether whose turn it is matters.
+    pub(super) fn has_turns(&self) -> bool {
+        self.shares.len() > 1
+    }
+
+    /// Goes on where `before`, the plan of the same backends, was.
+    pub(super) fn go_on(&self, before: &Self) {
+        for (share, before) in self.shares.iter().zip(&before.shares) {
+            share.credit.set(before.credit.get());
+        }
     }
 }
 
-// === impl Cluster ===
-
-impl Cluster {
-    /// Ready endpoints; terminating ones only if no other is left. `next` is where the former list of
-    /// the same Service port was.
-    pub(super) fn new(
-        endpoints: &[Endpoint],
-        next: usize,
-        mut host: impl FnMut(&Endpoint) -> Rc<Host>,
-    ) -> Self {
-        let ready = |endpoint: &&Endpoint| endpoint.ready && !endpoint.terminating;
-        let mut hosts: Vec<_> = endpoints.iter().filter(ready).map(&mut host).collect();
-        if hosts.is_empty() {
-            hosts = endpoints.iter().filter(|endpoint| endpoint.terminating).map(host).collect();
+/// What a weighted route is known by when the tables are replaced: its rule, and its backends with their weights.
+/// None for routes without turns.
+pub(super) fn identity(route: &Route) -> Option<u64> {
+    let Action::Forward(backends) = &route.action else { return None };
+    if backends.len() < 2 {
+        return None;
+    }
+    let mut hasher = DefaultHasher::new();
+    for (object, field) in &route.origins {
+        (object, field).hash(&mut hasher);
+    }
+    for backend in backends {
+        backend.weight.hash(&mut hasher);
+        match &backend.target {
+            Target::Service(service) => service.hash(&mut hasher),
+            Target::Refuse(status, _) => status.hash(&mut hasher),
         }
-        Self { hosts, next: Cell::new(next) }
     }
-
-    /// The endpoint whose turn it is.
-    #[inline]
-    pub(super) fn next_host(&self) -> Option<&Rc<Host>> {
-        let turn = self.next.get();
-        self.next.set(turn.wrapping_add(1));
-        self.hosts.get(turn.checked_rem(self.hosts.len())?)
-    }
-
-    pub(super) fn turn(&self) -> usize {
-        self.next.get()
-    }
-
-    pub(super) fn host_count(&self) -> usize {
-        self.hosts.len()
-    }
+    Some(hasher.finish())
 }

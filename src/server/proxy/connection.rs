@@ -14,11 +14,14 @@ use super::request::{self, Answer, Next};
 use super::shared::{Admission, Shared};
 use super::stats::count;
 use super::table::Snapshot;
-use crate::api::route::{Listener, ListenerProtocol};
+use crate::api::route::{Listener, ListenerProtocol, TlsAction};
 use crate::io::buffer::Buffer;
 use crate::io::reactor::loop_now;
 use crate::io::stream::Stream;
 use crate::proto::http1::{HeadProgress, LocalReply, PeerAddress, Version};
+
+/// The scope of a connection whose listener is not there any more; no host has it.
+pub(super) const NO_SCOPE: u32 = u32::MAX;
 
 /// A client and all that is known about it between two requests. Kept small: ten thousand of them wait.
 pub(super) struct Connection {
@@ -30,6 +33,10 @@ pub(super) struct Connection {
     pub(super) local: SocketAddr,
     pub(super) peer: PeerAddress,
     pub(super) is_tls: bool,
+    /// On TLS: which of the listeners that share the port the server name has chosen.
+    pub(super) scope: u32,
+    /// The server name, lower-case.
+    pub(super) server_name: Option<Box<str>>,
     pub(super) progress: HeadProgress,
     /// The time for the head that is arriving runs.
     pub(super) head_began: bool,
@@ -101,6 +108,18 @@ impl Connection {
         let protocol = if self.is_tls { ListenerProtocol::Tls } else { ListenerProtocol::Http };
         let door = self.snapshot.door(self.local);
         self.listener = door.and_then(|door| door.get(protocol)).map(Rc::clone);
+        if self.is_tls {
+            self.scope = self.scope_of_name();
+        }
+    }
+
+    /// What the server name of the handshake chooses now.
+    fn scope_of_name(&self) -> u32 {
+        let Some(listener) = &self.listener else { return NO_SCOPE };
+        match listener.tls.find(self.server_name.as_deref()) {
+            Some(TlsAction::Terminate(termination)) => termination.scope,
+            _ => NO_SCOPE,
+        }
     }
 
     /// Postpones the end that silence brings.

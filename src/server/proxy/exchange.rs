@@ -4,36 +4,51 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use super::balance::Cluster;
+use super::cluster::{Cluster, Lease, Member, Wish};
 use super::connection::{After, Connection};
 use super::date::with_date;
+use super::filter::retry::Verdict;
 use super::flow::{Flow, FlowError, Sink, Source, poll_drain};
-use super::limits::{CONNECT_ATTEMPTS, CONNECT_TIMEOUT};
+use super::limits::{
+    CONNECT_ATTEMPTS, CONNECT_TIMEOUT, DEAD_AFTER, FIRST_CONNECT_TIMEOUT, KEPT_BYTES,
+};
+use super::maglev;
+use super::probe;
 use super::request::{Job, SERVER, reply_to};
 use super::stats::count;
 use super::tunnel;
-use super::upstream::{Host, Upstream};
+use super::upstream::Upstream;
+use crate::api::route::RetryPolicy;
+use crate::io::random;
 use crate::io::reactor::{Timer, loop_now};
 use crate::io::tcp::TcpStream;
 use crate::kernel::Time;
 use crate::proto::http1::reuse::{ClientExchange, UpstreamExchange};
 use crate::proto::http1::{
-    BodyFraming, CONTINUE, HeadProgress, HeaderEdits, HeaderSlots, LocalReply,
-    MAX_INTERIM_RESPONSES, Parsed, ResponseContext, parse_response, write_response_head,
+    BodyError, BodyFraming, CONTINUE, HeadProgress, HeaderSlots, LocalReply, MAX_INTERIM_RESPONSES,
+    Parsed, ResponseContext, parse_response, write_response_head,
 };
 
 /// The state of an exchange while it is on its way.
 struct Exchange<'c> {
     connection: &'c mut Connection,
     job: Job,
+    /// When the attempt, or the whole, has taken too long.
     timer: Option<Timer>,
     began: Time,
+    /// The place at the endpoint that has the request.
+    lease: Option<Lease>,
+    /// The endpoint that has just failed.
+    avoid: Option<Rc<Member>>,
     /// The request body; the head goes before it.
     upload: Flow,
     upload_state: Upload,
-    /// Bytes of the head that were sent, if it is kept for another attempt.
-    head_sent: usize,
+    /// The whole request is in `to_upstream`, and stays there for another attempt until there is a response.
+    kept: bool,
+    /// Bytes of it that were sent, if it is kept.
+    kept_sent: usize,
     progress: HeadProgress,
     interim: u8,
 }
@@ -59,6 +74,8 @@ enum Head {
     Final(Response),
     /// A kept connection turned out to be closed, and nothing was lost.
     Stale,
+    /// It has a status that the route tries again.
+    Again(Verdict),
     Failed(Failure),
 }
 
@@ -68,48 +85,82 @@ enum Failure {
     ClientGone,
     ClientSlow,
     BadBody,
+    /// The backend has no endpoint.
+    NoEndpoint,
+    /// No endpoint could be connected to.
+    Unreachable,
+    /// The backend has as many requests, or retries, as it may.
+    Overflow,
     UpstreamGone,
     BadUpstream,
     UpstreamSlow,
 }
 
+/// Why there is no connection to an endpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Unreached {
+    Failed,
+    /// The time of the request, or of the attempt, was over before.
+    Late,
+}
+
 /// Forwards a request whose head is in `to_upstream`, and its response.
 pub(super) async fn forward(connection: &mut Connection, job: Job) -> After {
-    let began = loop_now();
-    let timer = job.timeout.map(|timeout| Timer::at(began + timeout));
     let upload = Flow::new(job.framing, job.framing);
     let mut exchange = Exchange {
         connection,
-        job,
-        timer,
-        began,
+        timer: None,
+        began: loop_now(),
+        lease: None,
+        avoid: None,
         upload,
         upload_state: Upload::Flowing,
-        head_sent: 0,
+        kept: matches!(job.framing, BodyFraming::None | BodyFraming::Length(0)),
+        kept_sent: 0,
         progress: HeadProgress::default(),
         interim: 0,
+        job,
     };
     exchange.connection.alive();
+    exchange.begin_attempt();
+    if exchange.job.extra.is_some()
+        && let Err(failure) = Box::pin(exchange.prepare()).await
+    {
+        return exchange.fail(failure).await;
+    }
     let mut may_reuse = true;
     loop {
-        let mut upstream = match exchange.acquire(may_reuse).await {
-            Ok(upstream) => upstream,
-            Err(reply) => return exchange.reply(reply).await,
+        let (verdict, failure) = match exchange.acquire(may_reuse).await {
+            Err(failure) => (exchange.verdict_on(failure), failure),
+            Ok(mut upstream) => {
+                exchange.invite_body();
+                match poll_fn(|cx| exchange.poll_head(cx, &mut upstream)).await {
+                    Head::Final(response) => return exchange.respond(upstream, response).await,
+                    Head::Stale => {
+                        count(|c| c.upstream_retries.add());
+                        may_reuse = false;
+                        exchange.repeat();
+                        continue;
+                    }
+                    Head::Again(verdict) => (verdict, Failure::Overflow),
+                    Head::Failed(failure) => (exchange.verdict_on(failure), failure),
+                }
+            }
         };
-        exchange.invite_body();
-        match poll_fn(|cx| exchange.poll_head(cx, &mut upstream)).await {
-            Head::Stale => {
-                count(|c| c.upstream_retries.add());
-                may_reuse = false;
-                exchange.head_sent = 0;
-                exchange.upload_state = Upload::Flowing;
-                exchange.progress.reset();
+        match verdict {
+            Verdict::At(at) => {
+                if !Box::pin(exchange.wait(at)).await {
+                    return exchange.fail(Failure::ClientGone).await;
+                }
+                count(|c| c.route_retries.add());
+                exchange.repeat();
+                exchange.begin_attempt();
             }
-            Head::Failed(failure) => {
-                drop(upstream);
-                return exchange.fail(failure).await;
+            Verdict::Enough => return exchange.fail(failure).await,
+            Verdict::OverBudget => {
+                count(|c| c.retries_over_budget.add());
+                return exchange.fail(Failure::Overflow).await;
             }
-            Head::Final(response) => return exchange.respond(upstream, response).await,
         }
     }
 }
@@ -117,31 +168,146 @@ pub(super) async fn forward(connection: &mut Connection, job: Job) -> After {
 // === impl Exchange ===
 
 impl Exchange<'_> {
+    /// What the route asks for before the request is sent.
+    async fn prepare(&mut self) -> Result<(), Failure> {
+        let Some(extra) = &self.job.extra else { return Ok(()) };
+        if let Some(budget) = extra.route.retry.as_ref().and_then(|retry| retry.budget) {
+            self.job.cluster.count_for_budget(loop_now(), &budget);
+        }
+        if extra.retry.is_some() && !self.kept {
+            // Of a body without a length as much as is there: the client may wait for an answer to it.
+            let fits = match self.job.framing {
+                BodyFraming::Length(length) => length < KEPT_BYTES as u64,
+                _ => false,
+            };
+            self.kept = self.collect(KEPT_BYTES, fits).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes in the body, up to so many bytes with the head, and waits for it if `wait`. Returns whether all is there.
+    async fn collect(&mut self, limit: usize, wait: bool) -> Result<bool, Failure> {
+        if wait {
+            self.invite_body();
+        }
+        poll_fn(|cx| {
+            let Connection { client, input, to_client, to_upstream, .. } = &mut *self.connection;
+            if matches!(poll_drain(cx, client, to_client), Poll::Ready(Err(_))) {
+                return Poll::Ready(Err(Failure::ClientGone));
+            }
+            let source = Source { stream: client, input };
+            match self.upload.poll_collect(cx, source, to_upstream, limit) {
+                Poll::Ready(Ok(whole)) => Poll::Ready(Ok(whole)),
+                Poll::Ready(Err(error)) => Poll::Ready(Err(Failure::of_upload(&error))),
+                Poll::Pending if wait => self.poll_silence(cx).map(Err),
+                Poll::Pending => Poll::Ready(Ok(false)),
+            }
+        })
+        .await
+    }
+
+    /// Lets the time of an attempt run, and what is left of that of the whole.
+    fn begin_attempt(&mut self) {
+        let attempt = self.job.extra.as_ref().and_then(|extra| extra.route.backend_timeout);
+        let attempt = attempt.map(|timeout| loop_now() + timeout);
+        self.timer = [self.deadline(), attempt].into_iter().flatten().min().map(Timer::at);
+    }
+
+    /// When the whole must be over.
+    fn deadline(&self) -> Option<Time> {
+        self.job.timeout.map(|timeout| self.began + timeout)
+    }
+
+    /// Everything is sent once more.
+    fn repeat(&mut self) {
+        self.kept_sent = 0;
+        self.upload_state = Upload::Flowing;
+        self.progress.reset();
+    }
+
+    /// Waits until `at`; false if the client goes away before.
+    async fn wait(&mut self, at: Time) -> bool {
+        self.lease = None;
+        let mut timer = Timer::at(at);
+        poll_fn(|cx| {
+            let fd = self.connection.client.tcp().fd();
+            if fd.is_down() {
+                return Poll::Ready(false);
+            }
+            let _ = fd.poll_readable(cx);
+            Pin::new(&mut timer).poll(cx).map(|()| true)
+        })
+        .await
+    }
+
+    /// What the route does about a failure.
+    fn verdict_on(&mut self, failure: Failure) -> Verdict {
+        let of_upstream =
+            matches!(failure, Failure::UpstreamGone | Failure::BadUpstream | Failure::UpstreamSlow);
+        if let Some(lease) = self.lease.take_if(|_| of_upstream) {
+            lease.report(loop_now(), true);
+            self.avoid = Some(Rc::clone(&lease.member));
+        }
+        // What was not connected to has not got anything either.
+        let again = of_upstream && self.kept || failure == Failure::Unreachable;
+        if again { self.next_attempt(|policy| policy.on_failure) } else { Verdict::Enough }
+    }
+
+    /// Whether there is another attempt, if the route's policy is `meant`.
+    fn next_attempt(&mut self, meant: impl Fn(&RetryPolicy) -> bool) -> Verdict {
+        let deadline = self.deadline();
+        let Job { cluster, extra, .. } = &mut self.job;
+        let Some(extra) = extra else { return Verdict::Enough };
+        match (&extra.route.retry, &mut extra.retry) {
+            (Some(policy), Some(retry)) if self.interim == 0 && meant(policy) => {
+                retry.next(policy, cluster, loop_now(), deadline, random::next())
+            }
+            _ => Verdict::Enough,
+        }
+    }
+
     /// A connection to the next endpoint: a kept one if allowed, else a new one.
-    async fn acquire(&mut self, may_reuse: bool) -> Result<Upstream, LocalReply<'static>> {
+    async fn acquire(&mut self, may_reuse: bool) -> Result<Upstream, Failure> {
+        self.lease = None;
         let may_repeat = self.may_repeat();
-        let attempts = self.job.cluster.host_count().min(CONNECT_ATTEMPTS);
-        for _ in 0..attempts {
-            let Some(host) = self.job.cluster.next_host() else { break };
-            if may_reuse && let Some(upstream) = host.take_idle(!may_repeat) {
+        let attempts = self.job.cluster.members().len().min(CONNECT_ATTEMPTS);
+        for attempt in 1..=attempts {
+            let wish = Wish {
+                now: loop_now(),
+                affinity: self.job.affinity,
+                avoid: self.avoid.as_ref(),
+                random: random::next,
+            };
+            let Some(member) = self.job.cluster.pick(&wish) else { break };
+            let Some(lease) = self.job.cluster.lease(member) else {
+                count(|c| c.upstream_overflows.add());
+                return Err(Failure::Overflow);
+            };
+            let lease = &*self.lease.insert(lease);
+            if may_reuse && let Some(upstream) = lease.member.host.take_idle(!may_repeat) {
                 return Ok(upstream);
             }
+            // One that does not answer at once is given up early if there is another.
+            let patience = if attempt < attempts { FIRST_CONNECT_TIMEOUT } else { CONNECT_TIMEOUT };
+            let client = self.connection.client.tcp();
             // Rare, and larger than what it interrupts.
-            let connecting = connect(Rc::clone(host), self.connection, &mut self.timer);
+            let connecting = connect(&lease.member, Some(client), patience, &mut self.timer);
             let connected = Box::pin(connecting).await;
             self.connection.alive();
-            if let Some(upstream) = connected {
-                return Ok(upstream);
+            match connected {
+                Ok(upstream) => return Ok(upstream),
+                Err(Unreached::Late) => return Err(Failure::UpstreamSlow),
+                Err(Unreached::Failed) => lease.report(loop_now(), true),
             }
+            self.avoid = self.lease.take().map(|lease| Rc::clone(&lease.member));
             if self.connection.client.tcp().fd().is_down() {
-                break;
+                return Err(Failure::ClientGone);
             }
         }
         if attempts == 0 {
-            count(|c| c.no_endpoint.add());
-            return Err(LocalReply::NoHealthyUpstream);
+            return Err(Failure::NoEndpoint);
         }
-        Err(LocalReply::ConnectFailure)
+        Err(Failure::Unreachable)
     }
 
     /// Tells a client that asked that its body is wanted, now that there is someone to take it. Envoy
@@ -156,7 +322,7 @@ impl Exchange<'_> {
 
     /// Whether the request can be sent again: it does no harm, and there is no body that is gone.
     fn may_repeat(&self) -> bool {
-        self.job.idempotent && self.is_bodyless()
+        self.job.idempotent && self.kept
     }
 
     fn is_bodyless(&self) -> bool {
@@ -218,11 +384,10 @@ impl Exchange<'_> {
         if self.upload_state != Upload::Flowing {
             return Ok(());
         }
-        let bodyless = self.is_bodyless();
         let Connection { client, input, to_upstream, .. } = &mut *self.connection;
-        let sent = if bodyless {
-            // The head stays where it is until there is a response.
-            poll_send_kept(cx, upstream, to_upstream.as_slice(), &mut self.head_sent)
+        let sent = if self.kept {
+            // The request stays where it is until there is a response.
+            poll_send_kept(cx, upstream, to_upstream.as_slice(), &mut self.kept_sent)
                 .map(|sent| sent.map_err(|_| FlowError::Sink))
         } else {
             let sink = Sink { stream: &mut upstream.stream, pending: to_upstream };
@@ -232,11 +397,7 @@ impl Exchange<'_> {
             Poll::Pending => {}
             Poll::Ready(Ok(())) => self.upload_state = Upload::Done,
             Poll::Ready(Err(FlowError::Sink)) => self.upload_state = Upload::Refused,
-            Poll::Ready(Err(FlowError::Source)) => return Err(Failure::ClientGone),
-            Poll::Ready(Err(FlowError::Malformed(error))) => {
-                let truncated = error == crate::proto::http1::BodyError::Truncated;
-                return Err(if truncated { Failure::ClientGone } else { Failure::BadBody });
-            }
+            Poll::Ready(Err(error)) => return Err(Failure::of_upload(&error)),
         }
         Ok(())
     }
@@ -261,9 +422,20 @@ impl Exchange<'_> {
                 Ok(Parsed::Complete(head, consumed)) => (head, consumed),
                 Err(_) => return Some(Head::Failed(Failure::BadUpstream)),
             };
+            let now = loop_now();
+            if !head.is_interim() {
+                if let Some(lease) = &self.lease {
+                    lease.report(now, head.status >= 500);
+                }
+                if let Some(verdict) = self.verdict_on_status(head.status) {
+                    return Some(Head::Again(verdict));
+                }
+            }
             let answer = self.job.answer;
             let context_keep_alive = answer.keep_alive && !self.connection.shared.is_draining();
-            let elapsed = loop_now().since(self.began).as_millis();
+            let elapsed = now.since(self.began).as_millis();
+            let out = self.connection.to_client.vec();
+            let at = out.len();
             let sent = with_date(|date| {
                 let context = ResponseContext {
                     client_version: answer.version,
@@ -271,10 +443,14 @@ impl Exchange<'_> {
                     server: SERVER,
                     date,
                     service_time_ms: u64::try_from(elapsed).ok(),
-                    edits: HeaderEdits::default(),
                 };
-                write_response_head(self.connection.to_client.vec(), &head, &context)
+                write_response_head(out, &head, &context)
             });
+            if let Some(extra) = &self.job.extra
+                && !head.is_interim()
+            {
+                extra.edit_response(out, at);
+            }
             count(|c| c.response(head.status));
             let is_final = !head.is_interim();
             let response = is_final.then(|| Response {
@@ -293,6 +469,20 @@ impl Exchange<'_> {
                 return Some(Head::Failed(Failure::BadUpstream));
             }
         }
+    }
+
+    /// What the route does about a response: None is to pass it on.
+    fn verdict_on_status(&mut self, status: u16) -> Option<Verdict> {
+        self.job.extra.as_ref()?.retry.as_ref()?;
+        if !self.kept {
+            return None;
+        }
+        let verdict = self.next_attempt(|policy| policy.codes.contains(&status));
+        if verdict == Verdict::Enough {
+            return None;
+        }
+        self.avoid = self.lease.as_ref().map(|lease| Rc::clone(&lease.member));
+        Some(verdict)
     }
 
     /// Passes the response's body on, and what is left of the request's.
@@ -407,7 +597,11 @@ impl Exchange<'_> {
             Failure::ClientGone => After::Abort,
             Failure::ClientSlow => self.reply(LocalReply::RequestTimeout).await,
             Failure::BadBody => self.reply(LocalReply::BadBody).await,
-            Failure::UpstreamGone => self.reply(LocalReply::ConnectFailure).await,
+            Failure::NoEndpoint => self.reply(LocalReply::NoHealthyUpstream).await,
+            Failure::Overflow => self.reply(LocalReply::Overload).await,
+            Failure::UpstreamGone | Failure::Unreachable => {
+                self.reply(LocalReply::ConnectFailure).await
+            }
             Failure::BadUpstream => self.reply(LocalReply::BadUpstream).await,
             Failure::UpstreamSlow => self.reply(LocalReply::UpstreamTimeout).await,
         }
@@ -420,7 +614,12 @@ impl Exchange<'_> {
         let connection = &mut *self.connection;
         let unsent = connection.to_upstream.len();
         connection.to_upstream.consume(unsent);
-        let keep_alive = reply_to(connection.to_client.vec(), reply, answer);
+        let out = connection.to_client.vec();
+        let at = out.len();
+        let keep_alive = reply_to(out, reply, answer);
+        if let Some(extra) = &self.job.extra {
+            extra.edit_response(out, at);
+        }
         connection.answered(keep_alive).await
     }
 }
@@ -428,11 +627,23 @@ impl Exchange<'_> {
 // === impl Failure ===
 
 impl Failure {
+    /// A request body that did not arrive whole.
+    fn of_upload(error: &FlowError) -> Self {
+        match error {
+            FlowError::Malformed(BodyError::Truncated) | FlowError::Source => Self::ClientGone,
+            FlowError::Malformed(_) => Self::BadBody,
+            FlowError::Sink => Self::UpstreamGone,
+        }
+    }
+
     fn count(self) {
         count(|c| match self {
             Self::ClientGone => c.client_aborts.add(),
             Self::ClientSlow => c.client_timeouts.add(),
             Self::BadBody => c.bad_requests.add(),
+            Self::NoEndpoint => c.no_endpoint.add(),
+            // Counted where they happen.
+            Self::Overflow | Self::Unreachable => {}
             Self::UpstreamGone => c.upstream_aborts.add(),
             Self::BadUpstream => c.bad_responses.add(),
             Self::UpstreamSlow => c.upstream_timeouts.add(),
@@ -441,42 +652,77 @@ impl Failure {
 }
 
 /// Connects to an endpoint of `cluster`, for a tunnel.
-pub(super) async fn connect_any(connection: &Connection, cluster: &Cluster) -> Option<Upstream> {
-    for _ in 0..cluster.host_count().min(CONNECT_ATTEMPTS) {
-        let host = Rc::clone(cluster.next_host()?);
-        if let Some(upstream) = connect(host, connection, &mut None).await {
-            return Some(upstream);
+pub(super) async fn connect_any(
+    connection: &Connection,
+    cluster: &Rc<Cluster>,
+) -> Option<(Upstream, Lease)> {
+    let client = connection.client.tcp();
+    let mut avoid = None;
+    let attempts = cluster.members().len().min(CONNECT_ATTEMPTS);
+    for attempt in 1..=attempts {
+        let wish = Wish {
+            now: loop_now(),
+            affinity: maglev::affinity(connection.peer.ip()),
+            avoid: avoid.as_ref(),
+            random: random::next,
+        };
+        let Some(lease) = cluster.lease(cluster.pick(&wish)?) else {
+            count(|c| c.upstream_overflows.add());
+            return None;
+        };
+        let patience = if attempt < attempts { FIRST_CONNECT_TIMEOUT } else { CONNECT_TIMEOUT };
+        if let Ok(upstream) = connect(&lease.member, Some(client), patience, &mut None).await {
+            return Some((upstream, lease));
         }
+        lease.report(loop_now(), true);
+        avoid = Some(Rc::clone(&lease.member));
     }
     count(|c| c.no_endpoint.add());
     None
 }
 
+/// A new connection to an endpoint, on behalf of a client whose going away ends it, within `patience` and while `timer`
+/// runs.
 async fn connect(
-    host: Rc<Host>,
-    connection: &Connection,
+    member: &Rc<Member>,
+    client: Option<&TcpStream>,
+    patience: Duration,
     timer: &mut Option<Timer>,
-) -> Option<Upstream> {
-    let client = connection.client.tcp();
-    client.set_deadline(loop_now() + CONNECT_TIMEOUT);
-    let connected = match TcpStream::connect(host.address) {
+) -> Result<Upstream, Unreached> {
+    let began = loop_now();
+    if let Some(client) = client {
+        client.set_deadline(began + patience);
+    }
+    let mut is_late_now = false;
+    let connected = match TcpStream::connect(member.host.address) {
         Err(error) => Err(error),
         Ok(stream) => poll_fn(|cx| {
             if let Poll::Ready(connected) = stream.poll_connected(cx) {
                 return Poll::Ready(connected);
             }
-            let late = client.fd().poll_expired(cx).is_ready() || is_late(timer, cx);
-            if late { Poll::Ready(Err(io::ErrorKind::TimedOut.into())) } else { Poll::Pending }
+            is_late_now = is_late(timer, cx);
+            let expired = client.is_some_and(|client| client.fd().poll_expired(cx).is_ready());
+            if is_late_now || expired {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            Poll::Pending
         })
         .await
         .map(|()| stream),
     };
     match connected {
-        Ok(stream) => Some(Upstream::fresh(stream, &host)),
+        Ok(stream) => {
+            member.set_dead(false);
+            Ok(Upstream::fresh(stream, &member.host))
+        }
         Err(error) => {
             count(|c| c.upstream_connect_failures.add());
-            log::debug!("cannot connect to {}: {error}", host.address);
-            None
+            log::debug!("cannot connect to {}: {error}", member.host.address);
+            // That it had no time to answer says nothing.
+            if !is_late_now || loop_now().since(began) >= DEAD_AFTER {
+                probe::bury(member);
+            }
+            Err(if is_late_now { Unreached::Late } else { Unreached::Failed })
         }
     }
 }

@@ -109,6 +109,39 @@ impl Flow {
         Poll::Pending
     }
 
+    /// Takes the body in without sending it, until `pending` holds `limit` bytes; ready with whether the whole body is
+    /// in it. [`Flow::poll`] goes on from there.
+    pub(super) fn poll_collect(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: Source<'_>,
+        pending: &mut Buffer,
+        limit: usize,
+    ) -> Poll<Result<bool, FlowError>> {
+        loop {
+            while !source.input.is_empty() && !self.decoder.is_done() && pending.len() < limit {
+                let input = source.input.as_slice();
+                let part = self.decoder.decode(input).map_err(FlowError::Malformed)?;
+                let written = self.encoder.write(&input[part.data], pending.vec());
+                written.map_err(FlowError::Malformed)?;
+                source.input.consume(part.consumed);
+            }
+            if self.decoder.is_done() {
+                self.finished = true;
+                let ended = self.encoder.finish(self.decoder.trailers(), pending.vec());
+                return Poll::Ready(ended.map(|()| true).map_err(FlowError::Malformed));
+            }
+            if pending.len() >= limit {
+                return Poll::Ready(Ok(false));
+            }
+            match ready!(source.stream.poll_recv(cx, source.input)) {
+                Ok(0) => self.decoder.end_of_stream().map_err(FlowError::Malformed)?,
+                Ok(_) => self.moved = true,
+                Err(_) => return Poll::Ready(Err(FlowError::Source)),
+            }
+        }
+    }
+
     /// Decodes what has arrived and hands it on, until the receiver is slow.
     #[inline]
     fn pass(

@@ -13,6 +13,11 @@ pub(super) const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(400);
 pub(super) const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// To establish a connection to an endpoint: Envoy's default.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same while there is another endpoint to try: on a LAN a connection takes a few milliseconds, and a lost packet is
+/// sent again after one second.
+pub(super) const FIRST_CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
+/// An endpoint that has not answered for so long when the time of a request is over is taken for dead.
+pub(super) const DEAD_AFTER: Duration = Duration::from_millis(250);
 /// From the accepted connection to the end of the TLS handshake.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a closing connection waits for more of what the client is still sending, so that the last response
@@ -30,6 +35,20 @@ pub(super) const IDLE_PER_ENDPOINT: usize = 1024;
 pub(super) const IDLE_TOTAL: usize = 4096;
 /// Endpoints tried for one request if connecting fails.
 pub(super) const CONNECT_ATTEMPTS: usize = 3;
+/// How long an endpoint that failed is left out at most (Envoy's `max_ejection_time`).
+pub(super) const LONGEST_EJECTION: Duration = Duration::from_secs(300);
+/// The share of its requests that an endpoint gets when its slow start begins (Envoy's `min_weight_percent`): without
+/// any it would never warm up.
+pub(super) const SLOW_START_LEAST: f64 = 0.1;
+/// The first pause before a dead endpoint is connected to again, to see whether it is back; it doubles each time.
+pub(super) const FIRST_PROBE_PAUSE: Duration = Duration::from_millis(250);
+/// The longest such pause: so much later than it might does an endpoint get requests again.
+pub(super) const LONGEST_PROBE_PAUSE: Duration = Duration::from_secs(10);
+/// How much of a request is kept so that it can be sent again, mirrored or shown to an auth server, head included: the
+/// forms and API calls for which that is wanted are smaller, and a thousand such requests in flight cost 64 MiB.
+pub(super) const KEPT_BYTES: usize = 64 * 1024;
+/// The longest pause between two attempts, as a multiple of what the route asks for (Envoy's `max_interval`).
+pub(super) const LONGEST_BACKOFF_FACTOR: u32 = 10;
 /// How long requests in flight may take to finish once the program has been told to end.
 pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the end of the draining is looked for.

@@ -3,16 +3,22 @@
 //!
 //! `accept.rs` a connection arrives · `tls.rs` handshake or passthrough · `connection.rs` one request
 //! after the other · `request.rs` head to decision · `exchange.rs` one request and its response ·
-//! `flow.rs` bodies · `tunnel.rs` upgrades · `upstream.rs` kept connections · `balance.rs` whose turn ·
+//! `matching.rs` which route · `filter/` what a route changes · `flow.rs` bodies · `tunnel.rs` upgrades ·
+//! `upstream.rs` kept connections · `balance.rs` which backend · `cluster.rs` which endpoint · `probe.rs` dead ones ·
 //! `table.rs` what all of them read · `listen.rs` sockets · `limits.rs` every bound.
 mod accept;
 mod balance;
+mod cluster;
 mod connection;
 mod date;
 mod exchange;
+mod filter;
 mod flow;
 mod limits;
 mod listen;
+mod maglev;
+mod matching;
+mod probe;
 mod request;
 mod shared;
 mod stats;
@@ -124,7 +130,7 @@ impl Proxy {
         let host_network = matches!(self.sockets, SocketsOf::Host(_));
         let moved = !Rc::ptr_eq(before.endpoints(), &endpoints);
         let (snapshot, conflicts) =
-            Snapshot::new(&before, table, Rc::clone(&endpoints), host_network);
+            Snapshot::new(&before, table, Rc::clone(&endpoints), host_network, now);
         self.shared.replace(snapshot);
         self.conflicts = conflicts;
         if moved {

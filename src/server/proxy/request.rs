@@ -1,18 +1,24 @@
 //! From the bytes of a request head to what is done with it: one synchronous step, so that nothing
 //! borrowed from the receive buffer outlives it.
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::balance::Cluster;
+use super::cluster::Cluster;
 use super::connection::Connection;
 use super::date::with_date;
+use super::filter::{Extra, cors, rewrite};
+use super::maglev;
+use super::matching::{Found, find_route};
 use super::stats::count;
-use crate::api::route::{Action, Listener, Request, Route};
+use super::table::Snapshot;
+use crate::api::route::{Action, Balance, Listener, PathMatch, Route, Target};
+use crate::io::buffer::Buffer;
 use crate::io::random;
 use crate::proto::http1::{
-    BodyFraming, ForwardContext, HeaderEdits, HeaderSlots, LocalReply, MAX_HOST_BYTES, Parsed,
-    ReplyContext, RequestHead, RequestId, ResponseTo, Version, parse_request, write_local_reply,
-    write_request_head,
+    BodyFraming, ForwardContext, HeadEditor, HeaderSlots, LocalReply, Parsed, PeerAddress,
+    ReplyContext, RequestHead, RequestId, ResponseTo, Version, parse_request, trusted_client,
+    write_local_reply, write_request_head,
 };
 
 /// The value of `server` (ING-13).
@@ -39,6 +45,10 @@ pub(super) struct Job {
     pub(super) timeout: Option<Duration>,
     /// The client waits for 100 before it sends its body.
     pub(super) expects_continue: bool,
+    /// The same for all requests of a client, if the backend wants that.
+    pub(super) affinity: u64,
+    /// What the route does besides.
+    pub(super) extra: Option<Box<Extra>>,
 }
 
 /// What an answer to the client has to know of its request.
@@ -49,12 +59,18 @@ pub(super) struct Answer {
     pub(super) keep_alive: bool,
 }
 
-/// What is done with a request whose head is whole.
-enum Decision<'b> {
-    Reply(LocalReply<'b>),
-    Forward(Rc<Route>, Rc<Cluster>),
-    /// Answered with a text that belongs to the route.
-    Refuse(Rc<Route>),
+/// A request head, and all that decides what is done with it.
+struct Asked<'a, 's, 'b> {
+    head: &'a RequestHead<'s, 'b>,
+    answer: Answer,
+    snapshot: &'a Snapshot,
+    listener: &'a Listener,
+    route: &'a Rc<Route>,
+    matched: PathMatch<'a>,
+    peer: &'a PeerAddress,
+    local: SocketAddr,
+    is_tls: bool,
+    trusted_hops: u8,
 }
 
 /// Takes the next request head from the receive buffer.
@@ -80,56 +96,36 @@ pub(super) fn next(connection: &mut Connection) -> Next {
         head: head.is_head(),
         keep_alive: head.keep_alive && !connection.shared.is_draining(),
     };
-    let next = match decide(connection.listener.as_deref(), &connection.snapshot, &head) {
-        Decision::Forward(route, cluster) => {
-            // HTTP/1.0 without Host: the address it came to stands for the name.
-            let fallback = match head.authority {
-                Some(_) => String::new(),
-                None => connection.local.to_string(),
-            };
-            let context = ForwardContext {
-                peer: &connection.peer,
-                proto: if connection.is_tls { "https" } else { "http" },
-                request_id: &RequestId::from_random(random::bytes16()),
-                trusted_hops: connection.shared.xff_trusted_hops,
-                append_forwarded_for: true,
-                fallback_host: &fallback,
-                host: None,
-                target: None,
-                upgrade: true,
-                edits: HeaderEdits::default(),
-            };
-            write_request_head(to_upstream.vec(), &head, &context);
-            Next::Forward(Job {
-                cluster,
-                framing: head.framing,
+    let listener = connection.listener.as_deref();
+    let found = listener.map_or(Found::None, |listener| {
+        let scope = connection.is_tls.then_some(connection.scope);
+        find_route(listener, scope, &head)
+    });
+    let next = match (found, listener) {
+        (Found::Route(route, matched), Some(listener)) => {
+            let asked = Asked {
+                head: &head,
                 answer,
-                to: ResponseTo::from(&head),
-                idempotent: is_idempotent(head.method),
-                timeout: route.request_timeout,
-                expects_continue: head.expect_continue,
-            })
-        }
-        decision => {
-            let (route, reply);
-            let reply = match decision {
-                Decision::Refuse(refusing) => {
-                    route = refusing;
-                    match &route.action {
-                        Action::Refuse(status, why) => LocalReply::Status(*status, why),
-                        _ => LocalReply::Internal,
-                    }
-                }
-                Decision::Reply(decided) => {
-                    reply = decided;
-                    reply
-                }
-                Decision::Forward(..) => LocalReply::Internal,
+                snapshot: &connection.snapshot,
+                listener,
+                route,
+                matched,
+                peer: &connection.peer,
+                local: connection.local,
+                is_tls: connection.is_tls,
+                trusted_hops: connection.shared.xff_trusted_hops,
             };
-            // What follows a head whose body nobody reads is not the next request.
-            let bodyless = matches!(head.framing, BodyFraming::None | BodyFraming::Length(0));
-            let keep_alive = answer.keep_alive && bodyless && connection.listener.is_some();
-            Next::Answered(reply_to(to_client.vec(), reply, Answer { keep_alive, ..answer }))
+            asked.decide(to_client, to_upstream)
+        }
+        (Found::Misdirected, _) => {
+            count(|c| c.misdirected.add());
+            Next::Answered(reply_bodyless(to_client.vec(), LocalReply::Misdirected, answer, &head))
+        }
+        // Without a listener: it was taken away since the connection was made.
+        _ => {
+            count(|c| c.no_route.add());
+            let answer = Answer { keep_alive: answer.keep_alive && listener.is_some(), ..answer };
+            Next::Answered(reply_bodyless(to_client.vec(), LocalReply::NoRoute, answer, &head))
         }
     };
     input.consume(consumed);
@@ -138,60 +134,127 @@ pub(super) fn next(connection: &mut Connection) -> Next {
     next
 }
 
-fn decide<'b>(
-    listener: Option<&Listener>,
-    snapshot: &super::table::Snapshot,
-    head: &RequestHead<'_, 'b>,
-) -> Decision<'b> {
-    // Without a listener: it was taken away since the connection was made.
-    let Some(route) = listener.and_then(|listener| find_route(listener, head)) else {
-        count(|c| c.no_route.add());
-        return Decision::Reply(LocalReply::NoRoute);
-    };
-    match &route.action {
-        Action::Forward(_) => match snapshot.plan(route).next() {
-            Some(cluster) => Decision::Forward(Rc::clone(route), Rc::clone(cluster)),
-            None => {
-                count(|c| c.no_endpoint.add());
-                Decision::Reply(LocalReply::NoHealthyUpstream)
+// === impl Asked ===
+
+impl Asked<'_, '_, '_> {
+    /// Writes the head for the endpoint to `to_upstream`, or the answer to `to_client`.
+    #[inline]
+    fn decide(&self, to_client: &mut Buffer, to_upstream: &mut Buffer) -> Next {
+        let route = self.route;
+        if let Some(cors) = &route.filters.cors
+            && cors::is_preflight(self.head)
+        {
+            let at = to_client.vec().len();
+            let next = self.reply(to_client, LocalReply::Status(204, ""), None);
+            if let Some(mut out) = HeadEditor::new(to_client.vec(), at) {
+                cors::answer_preflight(&mut out, cors, self.head);
             }
-        },
-        Action::RedirectHttps(port) => Decision::Reply(match head.authority {
-            Some(authority) => {
-                LocalReply::RedirectToHttps { authority, target: head.target, port: port.0 }
+            return next;
+        }
+        match &route.action {
+            Action::Forward(backends) => {
+                let plan = self.snapshot.plan(route);
+                let Some(backend) = plan.next() else {
+                    count(|c| c.no_endpoint.add());
+                    return self.reply(to_client, LocalReply::NoHealthyUpstream, None);
+                };
+                match (plan.cluster(backend), &backends[backend].target) {
+                    (Some(cluster), _) => self.forward(to_upstream.vec(), backend, cluster),
+                    (None, Target::Refuse(status, why)) => {
+                        self.reply(to_client, LocalReply::Status(*status, why), Some(backend))
+                    }
+                    (None, Target::Service(_)) => self.reply(to_client, LocalReply::Internal, None),
+                }
             }
-            // HTTP/1.0 without a host to redirect to.
-            None => LocalReply::Status(400, ""),
-        }),
-        Action::Redirect(_) => Decision::Reply(LocalReply::Internal),
-        Action::Refuse(..) => Decision::Refuse(Rc::clone(route)),
+            Action::RedirectHttps(port) => {
+                let reply = match self.head.authority {
+                    Some(authority) => LocalReply::RedirectToHttps {
+                        authority,
+                        target: self.head.target,
+                        port: port.0,
+                    },
+                    // HTTP/1.0 without a host to redirect to.
+                    None => LocalReply::Status(400, ""),
+                };
+                self.reply(to_client, reply, None)
+            }
+            Action::Redirect(to) => {
+                let reply =
+                    rewrite::redirect(to, self.head, self.matched, self.listener, self.is_tls);
+                self.reply(to_client, reply.unwrap_or(LocalReply::Status(400, "")), None)
+            }
+            Action::Refuse(status, why) => {
+                self.reply(to_client, LocalReply::Status(*status, why), None)
+            }
+        }
+    }
+
+    #[inline]
+    fn forward(&self, to_upstream: &mut Vec<u8>, backend: usize, cluster: &Rc<Cluster>) -> Next {
+        let Self { head, route, peer, .. } = *self;
+        let extra = Extra::of(route, Some(backend), head);
+        // HTTP/1.0 without Host: the address it came to stands for the name.
+        let fallback = match head.authority {
+            Some(_) => String::new(),
+            None => self.local.to_string(),
+        };
+        let path = extra.as_ref().and_then(|extra| extra.path());
+        let context = ForwardContext {
+            peer,
+            proto: if self.is_tls { "https" } else { "http" },
+            request_id: &RequestId::from_random(random::bytes16()),
+            trusted_hops: self.trusted_hops,
+            append_forwarded_for: true,
+            fallback_host: &fallback,
+            host: extra.as_ref().and_then(|extra| extra.host()),
+            target: path.map(|path| rewrite::target(head.target, self.matched, path)),
+            upgrade: true,
+        };
+        let at = to_upstream.len();
+        write_request_head(to_upstream, head, &context);
+        if let Some(extra) = &extra {
+            extra.edit_request(to_upstream, at);
+        }
+        let affinity = match cluster.settings().balance {
+            Balance::SourceAddress => {
+                maglev::affinity(trusted_client(head, peer.ip(), self.trusted_hops))
+            }
+            _ => 0,
+        };
+        Next::Forward(Job {
+            cluster: Rc::clone(cluster),
+            framing: head.framing,
+            answer: self.answer,
+            to: ResponseTo::from(head),
+            idempotent: is_idempotent(head.method),
+            timeout: route.request_timeout,
+            expects_continue: head.expect_continue,
+            affinity,
+            extra,
+        })
+    }
+
+    /// Answers here, with what the route changes in responses.
+    fn reply(&self, out: &mut Buffer, reply: LocalReply<'_>, backend: Option<usize>) -> Next {
+        let out = out.vec();
+        let at = out.len();
+        let keep_alive = reply_bodyless(out, reply, self.answer, self.head);
+        if let Some(extra) = Extra::of(self.route, backend, self.head) {
+            extra.edit_response(out, at);
+        }
+        Next::Answered(keep_alive)
     }
 }
 
-fn find_route<'l>(listener: &'l Listener, head: &RequestHead<'_, '_>) -> Option<&'l Rc<Route>> {
-    let mut lower = [0; MAX_HOST_BYTES];
-    // A client of HTTP/1.0 without Host gets what any host gets.
-    let host = head.authority.as_ref().map_or("", |authority| authority.host_lowercase(&mut lower));
-    // `OPTIONS *` asks about the whole site.
-    let path = if head.target == "*" { "/" } else { head.path() };
-    listener.hosts.find(host)?.find(path, &Asked(head))
-}
-
-/// A request head as the route table asks about it.
-struct Asked<'a, 's, 'b>(&'a RequestHead<'s, 'b>);
-
-impl Request for Asked<'_, '_, '_> {
-    fn method(&self) -> &str {
-        self.0.method
-    }
-
-    fn header(&self, name: &str, test: &mut dyn FnMut(&[u8]) -> bool) -> bool {
-        self.0.header(name).is_some_and(test)
-    }
-
-    fn query(&self, _name: &str, _test: &mut dyn FnMut(&str) -> bool) -> bool {
-        false
-    }
+/// As [`reply_to`], to a request whose body nobody will read: then what follows is not the next request.
+fn reply_bodyless(
+    out: &mut Vec<u8>,
+    reply: LocalReply<'_>,
+    answer: Answer,
+    head: &RequestHead<'_, '_>,
+) -> bool {
+    let bodyless = matches!(head.framing, BodyFraming::None | BodyFraming::Length(0));
+    reply_to(out, reply, Answer { keep_alive: answer.keep_alive && bodyless, ..answer })
 }
 
 /// RFC 9110 section 9.2.2.

@@ -68,12 +68,20 @@ counters! {
     upstream_reuses,
     /// Requests sent again because a kept connection was closed by the endpoint.
     upstream_retries,
+    /// Attempts made because the route asks for them.
+    route_retries,
+    /// Such attempts that were not made because a retry budget was spent.
+    retries_over_budget,
+    /// Requests refused because their backend has as many as it may (circuit breaker).
+    upstream_overflows,
     /// Idle connections to endpoints now.
     upstream_idle,
     /// Request heads or bodies refused because of their syntax.
     bad_requests,
     /// Responses of endpoints that broke the protocol.
     bad_responses,
+    /// Requests for a host that the server name of their TLS connection does not lead to (421).
+    misdirected,
     /// Requests without a route.
     no_route,
     /// Requests for which there was no endpoint.

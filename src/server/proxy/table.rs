@@ -5,16 +5,28 @@ use std::hash::{BuildHasherDefault, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-use super::balance::{Cluster, Plan};
+use super::balance::{Plan, identity};
+use super::cluster::Cluster;
 use super::upstream::Hosts;
 use crate::api::address::Port;
 use crate::api::datapath::Transport;
 use crate::api::endpoint::{Endpoint, Endpoints, ServicePort};
-use crate::api::route::{Action, Listener, ListenerProtocol, ListenerTable, Route, Target};
+use crate::api::route::{
+    Action, Backend, Listener, ListenerProtocol, ListenerTable, Route, Target, TlsAction,
+    UpstreamSettings,
+};
+use crate::kernel::Time;
 
 type Doors = HashMap<(Option<IpAddr>, Port), Door>;
-/// The endpoint list each cluster was made from, to see whether it has changed.
-type Clusters = HashMap<ServicePort, (Rc<[Endpoint]>, Rc<Cluster>)>;
+type Plans = HashMap<*const Route, Rc<Plan>, BuildHasherDefault<PointerHasher>>;
+/// Usually one of a Service port: backends rarely differ in their settings.
+type Clusters = HashMap<ServicePort, Vec<Made>>;
+
+/// A cluster, and the endpoint list that it was made from, to see whether it has changed.
+struct Made {
+    list: Rc<[Endpoint]>,
+    cluster: Rc<Cluster>,
+}
 
 /// Immutable but for the turns of the balancing and what is made on demand; replaced whole. A request
 /// keeps the one it began with.
@@ -25,7 +37,7 @@ pub(super) struct Snapshot {
     endpoints: Rc<Endpoints>,
     /// Keeps the routes, whose addresses are the keys of `plans`, alive.
     table: Rc<ListenerTable>,
-    plans: RefCell<HashMap<*const Route, Rc<Plan>, BuildHasherDefault<PointerHasher>>>,
+    plans: RefCell<Plans>,
     clusters: RefCell<Clusters>,
     hosts: Rc<Hosts>,
 }
@@ -68,11 +80,12 @@ impl Snapshot {
         table: Rc<ListenerTable>,
         endpoints: Rc<Endpoints>,
         host_network: bool,
+        now: Time,
     ) -> (Self, Vec<Conflict>) {
         let (doors, conflicts) =
             if host_network { host_doors(&table) } else { (steered_doors(&table), Vec::new()) };
         let hosts = Rc::clone(&before.hosts);
-        let clusters = kept_clusters(before, &endpoints);
+        let clusters = kept_clusters(before, &endpoints, now);
         let snapshot = Self {
             doors,
             endpoints,
@@ -81,6 +94,7 @@ impl Snapshot {
             clusters: RefCell::new(clusters),
             hosts,
         };
+        snapshot.keep_turns(before);
         (snapshot, conflicts)
     }
 
@@ -133,24 +147,58 @@ impl Snapshot {
             Action::Forward(backends) => backends,
             Action::RedirectHttps(_) | Action::Redirect(_) | Action::Refuse(..) => &[],
         };
-        let share =
-            |backend: &crate::api::route::Backend| (backend.weight, self.cluster(&backend.target));
-        let plan = Rc::new(Plan::new(backends.iter().map(share)));
+        let plan = Rc::new(Plan::new(backends, &mut |backend| self.cluster(backend)));
         self.plans.borrow_mut().insert(Rc::as_ptr(route), Rc::clone(&plan));
         plan
     }
 
-    fn cluster(&self, target: &Target) -> Rc<Cluster> {
-        let Target::Service(service) = target else {
-            return Rc::new(Cluster::new(&[], 0, |endpoint| self.hosts.get(endpoint.address)));
+    /// The endpoints of a backend; none if it can only be refused.
+    pub(super) fn cluster(&self, backend: &Backend) -> Rc<Cluster> {
+        let settings = &backend.settings;
+        let mut host = |endpoint: &Endpoint| self.hosts.get(endpoint.address);
+        let Target::Service(service) = &backend.target else {
+            return Rc::new(Cluster::new(Rc::clone(settings), &[], None, Time::ZERO, &mut host));
         };
-        if let Some((_, cluster)) = self.clusters.borrow().get(service) {
-            return Rc::clone(cluster);
+        let mut clusters = self.clusters.borrow_mut();
+        if let Some(made) = clusters.get(service)
+            && let Some(made) = made.iter().find(|made| is_same(made.cluster.settings(), settings))
+        {
+            return Rc::clone(&made.cluster);
         }
         let list = self.endpoints.by_port.get(service).map_or_else(|| Rc::from([]), Rc::clone);
-        let cluster = Rc::new(Cluster::new(&list, 0, |endpoint| self.hosts.get(endpoint.address)));
-        self.clusters.borrow_mut().insert(service.clone(), (list, Rc::clone(&cluster)));
+        let cluster = Cluster::new(Rc::clone(settings), &list, None, Time::ZERO, &mut host);
+        let cluster = Rc::new(cluster);
+        let made = Made { list, cluster: Rc::clone(&cluster) };
+        clusters.entry(service.clone()).or_default().push(made);
         cluster
+    }
+
+    /// Lets weighted routes go on where their predecessors were, so that shares stay exact however often the tables
+    /// are replaced.
+    fn keep_turns(&self, before: &Self) {
+        let former: HashMap<u64, Rc<Plan>> = {
+            let plans = before.plans.borrow();
+            let turning = plans.iter().filter(|(_, plan)| plan.has_turns());
+            let known: HashMap<*const Route, &Rc<Plan>> =
+                turning.map(|(route, plan)| (*route, plan)).collect();
+            if known.is_empty() {
+                return;
+            }
+            let mut former = HashMap::new();
+            each_route(&before.table, &mut |route| {
+                if let Some(plan) = known.get(&Rc::as_ptr(route))
+                    && let Some(identity) = identity(route)
+                {
+                    former.insert(identity, Rc::clone(plan));
+                }
+            });
+            former
+        };
+        each_route(&self.table, &mut |route| {
+            if let Some(before) = identity(route).and_then(|identity| former.get(&identity)) {
+                self.plan(route).go_on(before);
+            }
+        });
     }
 }
 
@@ -237,18 +285,56 @@ fn host_doors(table: &ListenerTable) -> (Doors, Vec<Conflict>) {
 }
 
 /// The clusters in use, with their turns; those whose endpoints did not change are shared.
-fn kept_clusters(before: &Snapshot, endpoints: &Endpoints) -> Clusters {
-    let mut kept = HashMap::new();
-    for (service, (old_list, old)) in &*before.clusters.borrow() {
+fn kept_clusters(before: &Snapshot, endpoints: &Endpoints, now: Time) -> Clusters {
+    let mut kept = Clusters::new();
+    for (service, made) in &*before.clusters.borrow() {
         let Some(list) = endpoints.by_port.get(service) else { continue };
-        let same = Rc::ptr_eq(list, old_list) || list == old_list;
-        let cluster = if same {
-            Rc::clone(old)
-        } else {
-            let host = |endpoint: &Endpoint| before.hosts.get(endpoint.address);
-            Rc::new(Cluster::new(list, old.turn(), host))
-        };
-        kept.insert(service.clone(), (Rc::clone(list), cluster));
+        // One of settings that no route has any more is held by nothing but the map.
+        let used = made.iter().filter(|made| {
+            **made.cluster.settings() == UpstreamSettings::default()
+                || Rc::strong_count(&made.cluster) > 1
+        });
+        let again = used.map(|made| {
+            let same = Rc::ptr_eq(list, &made.list) || *list == made.list;
+            let old = &made.cluster;
+            let cluster = if same {
+                Rc::clone(old)
+            } else {
+                let mut host = |endpoint: &Endpoint| before.hosts.get(endpoint.address);
+                let settings = Rc::clone(old.settings());
+                Rc::new(Cluster::new(settings, list, Some(old), now, &mut host))
+            };
+            Made { list: Rc::clone(list), cluster }
+        });
+        kept.insert(service.clone(), again.collect());
     }
     kept
+}
+
+fn is_same(a: &Rc<UpstreamSettings>, b: &Rc<UpstreamSettings>) -> bool {
+    Rc::ptr_eq(a, b) || a == b
+}
+
+/// Calls `with` with each route of the table, those that have several places several times.
+fn each_route(table: &ListenerTable, with: &mut dyn FnMut(&Rc<Route>)) {
+    for listener in &table.all {
+        let hosts = &listener.hosts;
+        let named = [&hosts.exact, &hosts.wildcard, &hosts.suffix].map(HashMap::values);
+        for host in named.into_iter().flatten().chain(&hosts.any) {
+            let regex = host.regex.iter().map(|(_, candidates)| candidates);
+            let all = host.exact.values().chain(regex).chain(host.prefix.values());
+            all.flatten().for_each(|candidate| with(&candidate.route));
+        }
+        listener.forward.iter().for_each(&mut *with);
+        let tls = [&listener.tls.exact, &listener.tls.wildcard, &listener.tls.suffix];
+        for action in tls.map(HashMap::values).into_iter().flatten().chain(&listener.tls.default) {
+            match action {
+                TlsAction::Passthrough(route) => with(route),
+                TlsAction::Terminate(termination) => {
+                    termination.forward.iter().for_each(&mut *with)
+                }
+                TlsAction::Refuse(_) => {}
+            }
+        }
+    }
 }

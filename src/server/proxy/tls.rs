@@ -73,7 +73,11 @@ pub(super) async fn handshake(mut connection: Connection) -> Option<Connection> 
     };
     let listener = Rc::clone(connection.listener.as_ref()?);
     match listener.tls.find(hello.server_name.as_deref()) {
-        Some(TlsAction::Terminate(_)) => terminate(connection, listener).await,
+        Some(TlsAction::Terminate(termination)) => {
+            connection.scope = termination.scope;
+            connection.server_name = hello.server_name.map(Into::into);
+            terminate(connection, listener).await
+        }
         Some(TlsAction::Passthrough(route)) => {
             pass_through(connection, route).await;
             None
@@ -145,11 +149,11 @@ async fn terminate(connection: Connection, listener: Rc<Listener>) -> Option<Con
 
 async fn pass_through(mut connection: Connection, route: &Rc<Route>) {
     let plan = connection.snapshot.plan(route);
-    let upstream = match plan.next() {
+    let upstream = match plan.next().and_then(|backend| plan.cluster(backend)) {
         Some(cluster) => exchange::connect_any(&connection, cluster).await,
         None => None,
     };
-    let Some(mut upstream) = upstream else {
+    let Some((mut upstream, _lease)) = upstream else {
         // There is no better word for "the backend is not there" before a handshake.
         refuse(connection, INTERNAL_ERROR).await;
         return;

@@ -6,7 +6,8 @@ use std::rc::Rc;
 use super::annotation::{self, Settings};
 use super::certificate::Loaded;
 use super::class::Classes;
-use super::context::Context;
+use super::context::{Context, FoundPort};
+use super::gateway::policy::Policies;
 use super::service;
 use super::suggest::closest;
 use super::table::{ANY_HOST, Matcher, Rule, Rules, ServiceTable, TlsClaim, TlsClaimKind};
@@ -15,9 +16,7 @@ use crate::api::address::Port;
 use crate::api::config::IngressMode;
 use crate::api::endpoint::ServicePort;
 use crate::api::meta::{NamespacedName, Str};
-use crate::api::object::{
-    Ingress, IngressBackend, IngressTls, PathType, PortProtocol, Service,
-};
+use crate::api::object::{Ingress, IngressBackend, IngressTls, PathType, PortProtocol, Service};
 use crate::api::route::{Action, Backend, Listener, Target};
 
 /// A generated Service, its only owner and its ports.
@@ -35,10 +34,11 @@ pub(super) struct Compiled {
 }
 
 /// Compiles the Ingresses of the snapshot.
-pub(super) fn compile(context: &mut Context<'_>) -> Compiled {
+pub(super) fn compile(context: &mut Context<'_>, policies: &Policies) -> Compiled {
     let objects = context.objects;
     let classes = Classes::new(objects, context.config);
-    let mut compiler = Compiler { context, tables: BTreeMap::new(), owners: BTreeMap::new() };
+    let (tables, owners) = (BTreeMap::new(), BTreeMap::new());
+    let mut compiler = Compiler { context, policies, tables, owners };
     for ingress in objects.ingresses.values() {
         if classes.owns(ingress) {
             compiler.ingress(ingress);
@@ -52,6 +52,7 @@ pub(super) fn compile(context: &mut Context<'_>) -> Compiled {
 
 struct Compiler<'c, 'a> {
     context: &'c mut Context<'a>,
+    policies: &'c Policies,
     tables: BTreeMap<NamespacedName, ServiceTable>,
     /// Whose each Service is, in the order of names; the settings are those that shape it.
     owners: BTreeMap<NamespacedName, Vec<(Rc<Ingress>, Settings)>>,
@@ -221,26 +222,57 @@ impl Compiler<'_, '_> {
             IngressBackend::Resource(text) => {
                 let message =
                     format!("resource backends ({text}) are not supported; requests get 500");
-                self.context.report.ingress_error(ingress, format!("{field}.resource"), message.clone());
+                self.context.report.ingress_error(
+                    ingress,
+                    format!("{field}.resource"),
+                    message.clone(),
+                );
                 return Action::Refuse(500, message);
             }
         };
         let namespace = &ingress.meta.name.namespace;
         let key = NamespacedName { namespace: Str::clone(namespace), name: Str::clone(name) };
         match self.context.service_port(&key, port, PortProtocol::Tcp) {
-            Ok(found) => {
-                let target =
-                    Target::Service(ServicePort { service: key, port: found.port() });
-                // An Ingress cannot say whom to trust, so TLS to its backends is not possible.
-                let protocol = AppProtocol::parse(found.spec.app_protocol.as_deref());
-                let http2 = protocol == AppProtocol::Http2;
-                let settings = self.context.settings(found.service, http2);
-                Action::Forward(vec![Backend { target, weight: 1, settings, filters: None }])
-            }
+            Ok(found) => self.forward(ingress, key, &found, field),
             Err((part, why)) => {
                 let message = format!("{why}; requests get 503");
-                self.context.report.ingress_error(ingress, format!("{field}.service.{part}"), message);
+                self.context.report.ingress_error(
+                    ingress,
+                    format!("{field}.service.{part}"),
+                    message,
+                );
                 Action::Refuse(503, why)
+            }
+        }
+    }
+
+    /// To a port of a Service, with TLS if a policy asks for it.
+    fn forward(
+        &mut self,
+        ingress: &Ingress,
+        service: NamespacedName,
+        found: &FoundPort<'_>,
+        field: &str,
+    ) -> Action {
+        let port = ServicePort { service, port: found.port() };
+        let protocol = AppProtocol::parse(found.spec.app_protocol.as_deref());
+        let settings = self.context.settings(found.service, protocol == AppProtocol::Http2);
+        match self.policies.secured(&port.service, &found.spec.name, settings) {
+            Ok(settings) => {
+                if protocol == AppProtocol::Tls && settings.tls.is_none() {
+                    let message = format!(
+                        "the port's appProtocol asks for TLS, and no BackendTLSPolicy for Service {} says whom to trust; requests go without TLS",
+                        port.service
+                    );
+                    self.context.report.ingress_warning(ingress, field.to_owned(), message);
+                }
+                let target = Target::Service(port);
+                Action::Forward(vec![Backend { target, weight: 1, settings, filters: None }])
+            }
+            Err(why) => {
+                let message = format!("{why}; requests get 500");
+                self.context.report.ingress_error(ingress, field.to_owned(), message);
+                Action::Refuse(500, why)
             }
         }
     }
@@ -259,7 +291,11 @@ impl Compiler<'_, '_> {
             let field = format!("spec.tls[{i}]");
             if tls.hosts.is_empty() {
                 let message = "the entry names no hosts and has no effect; list the hosts that the certificate is for";
-                self.context.report.ingress_error(ingress, format!("{field}.hosts"), message.to_owned());
+                self.context.report.ingress_error(
+                    ingress,
+                    format!("{field}.hosts"),
+                    message.to_owned(),
+                );
                 continue;
             }
             let loaded = self.tls_secret(ingress, tls, &field);

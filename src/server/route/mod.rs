@@ -31,6 +31,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use context::{Caches, Context};
+use gateway::policy::Policies;
 use gateway::programmed::{self, Effects, Since};
 
 use crate::api::address::{Assignments, Port};
@@ -65,8 +66,9 @@ struct Compiled {
 /// Compiles `objects`; `unix` is the time in seconds since 1970.
 fn compile(objects: &Objects, config: &Config, caches: &mut Caches, unix: u64) -> Compiled {
     let mut context = Context::new(objects, config, caches, unix);
-    let mut ingress = compile::compile(&mut context);
-    let mut gateway = gateway::compile(&mut context);
+    let policies = Policies::new(&mut context);
+    let mut ingress = compile::compile(&mut context, &policies);
+    let mut gateway = gateway::compile(&mut context, policies);
     context.sweep();
     let mut listeners = std::mem::take(&mut ingress.listeners);
     listeners.append(&mut gateway.listeners);
@@ -161,6 +163,7 @@ impl RouteServer {
             assignments: &self.assignments,
             serving: &self.serving,
             since: &self.since,
+            newest: self.routes.generation,
             no_bpf: self.config.no_bpf,
         };
         let of_gateways = gateway.gateways.iter();
@@ -198,7 +201,8 @@ fn share_unchanged(old: &[Rc<Listener>], new: Vec<Listener>) -> (Vec<Rc<Listener
     let mut changed = old.len() != new.len();
     let mut shared = Vec::with_capacity(new.len());
     for (at, listener) in new.into_iter().enumerate() {
-        let same = old.binary_search_by(|l| key(l).cmp(&key(&listener))).ok().map(|at| (at, &old[at]));
+        let same =
+            old.binary_search_by(|l| key(l).cmp(&key(&listener))).ok().map(|at| (at, &old[at]));
         match same {
             Some((was_at, same)) if **same == listener => {
                 changed |= was_at != at;

@@ -75,7 +75,10 @@ pub(super) fn generate(
     }
     service.meta.labels.insert(INGRESS_LABEL.into(), "true".into());
     service.ports = ports.iter().map(|&port| port_spec(port, dedicated)).collect();
-    finish(&mut service, dedicated.map(|(ingress, _)| ("networking.k8s.io/v1", Kind::Ingress, &ingress.meta)));
+    finish(
+        &mut service,
+        dedicated.map(|(ingress, _)| ("networking.k8s.io/v1", Kind::Ingress, &ingress.meta)),
+    );
     service
 }
 

@@ -5,8 +5,8 @@ use std::rc::Rc;
 use crate::api::meta::ObjectKey;
 use crate::api::objects::Objects;
 use crate::api::problem::Problem;
-use crate::api::query::{ShownStatus, View};
-use crate::api::status::{ObjectStatus, Statuses};
+use crate::api::query::{Nested, ShownGateway, ShownStatus, View};
+use crate::api::status::{Condition, GatewayApiStatus, ObjectStatus, Statuses};
 use crate::kernel::ServerId;
 
 /// How many complaints are kept. More than anyone reads; the first in order are kept.
@@ -81,5 +81,106 @@ fn add(shown: &mut ShownStatus, status: &ObjectStatus, before: Option<&ShownStat
     }
     if shown.ports.is_empty() {
         shown.ports.clone_from(&status.ports);
+    }
+    if let (None, Some(gateway)) = (&shown.gateway, &status.gateway) {
+        let before = before.and_then(|before| before.gateway.as_ref());
+        shown.gateway = Some(add_gateway(gateway, before, unix));
+    }
+}
+
+/// Nested conditions keep their times as long as their entry (a listener by name, a parent by reference and
+/// controller) has them with the same status.
+fn add_gateway(
+    status: &Rc<GatewayApiStatus>,
+    before: Option<&ShownGateway>,
+    unix: u64,
+) -> ShownGateway {
+    let mut transitions = Vec::new();
+    let mut add = |conditions: &[Condition], known: Option<(Nested, &[Condition])>| {
+        transitions.extend(conditions.iter().map(|condition| {
+            let same =
+                |old: &Condition| old.kind == condition.kind && old.status == condition.status;
+            let since = known.and_then(|(entry, old)| Some((entry, old.iter().position(same)?)));
+            match (since, before) {
+                (Some((entry, at)), Some(before)) => before.since(entry, at),
+                _ => unix,
+            }
+        }));
+    };
+    for listener in &status.listeners {
+        let old = before.map_or(&[][..], |before| &before.status.listeners);
+        let known = old.iter().position(|old| old.name == listener.name);
+        add(&listener.conditions, known.map(|at| (Nested::Listener(at), &old[at].conditions[..])));
+    }
+    for parent in &status.parents {
+        let old = before.map_or(&[][..], |before| &before.status.parents);
+        let known = old
+            .iter()
+            .position(|old| old.parent == parent.parent && old.controller == parent.controller);
+        add(&parent.conditions, known.map(|at| (Nested::Parent(at), &old[at].conditions[..])));
+    }
+    ShownGateway { status: Rc::clone(status), transitions }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::meta::{Kind, NamespacedName, Str};
+    use crate::api::object::gateway_route::ParentRef;
+    use crate::api::status::{ListenerStatus, ParentStatus, Truth};
+    use crate::api::wiring;
+
+    fn condition(kind: &'static str, status: Truth) -> Condition {
+        Condition { kind, status, reason: "R".into(), message: String::new() }
+    }
+
+    fn listener(name: &str, conditions: Vec<Condition>) -> ListenerStatus {
+        let name = name.into();
+        ListenerStatus { name, supported_kinds: vec!["HTTPRoute"], attached_routes: 0, conditions }
+    }
+
+    fn parent(section: &str, conditions: Vec<Condition>) -> ParentStatus {
+        let parent = ParentRef { section: Some(section.into()), ..ParentRef::default() };
+        ParentStatus { parent, controller: "c".into(), conditions }
+    }
+
+    fn told(
+        views: &mut Views,
+        listeners: Vec<ListenerStatus>,
+        parents: Vec<ParentStatus>,
+        unix: u64,
+    ) -> (bool, Vec<u64>) {
+        let gateway = GatewayApiStatus { listeners, parents, ..GatewayApiStatus::default() };
+        let status = ObjectStatus { gateway: Some(Rc::new(gateway)), ..ObjectStatus::default() };
+        let key = ObjectKey { kind: Kind::Gateway, name: NamespacedName::new("a", "g") };
+        let by_object = BTreeMap::from([(key.clone(), status)]);
+        let statuses = Statuses { by_object, ..Statuses::default() };
+        let all = BTreeMap::from([(wiring::ROUTE, Rc::new(statuses))]);
+        let changed = views.update(&all, &[], unix);
+        (changed, views.statuses[&key].gateway.as_ref().unwrap().transitions.clone())
+    }
+
+    #[test]
+    fn nested_conditions_keep_their_times_by_entry_and_type() {
+        let mut views = Views::default();
+        let yes = |kind| condition(kind, Truth::True);
+        let no = |kind| condition(kind, Truth::False);
+        let first = vec![listener("a", vec![yes("A"), no("P")]), listener("b", vec![yes("A")])];
+        let parents = vec![parent("x", vec![yes("A")]), parent("y", vec![yes("A"), yes("R")])];
+        let (changed, times) = told(&mut views, first.clone(), parents.clone(), 10);
+        assert!(changed);
+        assert_eq!(times, [10; 6]);
+        // The same again is no news.
+        assert_eq!(told(&mut views, first, parents, 20), (false, vec![10; 6]));
+        // Entries have moved, conditions as well; P has become true, b is new by another name.
+        let second = vec![listener("c", vec![yes("A")]), listener("a", vec![yes("P"), yes("A")])];
+        let parents = vec![parent("y", vec![no("R"), yes("A")]), parent("z", vec![yes("A")])];
+        let (changed, times) = told(&mut views, second, parents, 30);
+        assert!(changed);
+        assert_eq!(times, [30, 30, 10, 30, 10, 30]);
+        // A reason or a message is no transition.
+        let reworded = Condition { message: "m".to_owned(), ..yes("A") };
+        let third = vec![listener("a", vec![Condition { reason: Str::from("S"), ..reworded }])];
+        assert_eq!(told(&mut views, third, Vec::new(), 40), (true, vec![10]));
     }
 }

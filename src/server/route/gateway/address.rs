@@ -9,10 +9,8 @@ pub(super) fn requested(gateway: &Gateway) -> Result<Vec<IpAddr>, Fault> {
     let mut requested = Vec::new();
     for address in &gateway.addresses {
         if &*address.kind != "IPAddress" {
-            let message = format!(
-                "addresses of type {} are not supported, only IPAddress is",
-                address.kind
-            );
+            let message =
+                format!("addresses of type {} are not supported, only IPAddress is", address.kind);
             return Err(Fault::new("UnsupportedAddress", message));
         }
         let Some(value) = address.value.as_ref().filter(|value| !value.is_empty()) else {

@@ -198,7 +198,7 @@ fn common(pattern: &str, hostnames: &[Str]) -> Vec<Str> {
 }
 
 /// The names that are matched by both patterns, as a pattern.
-pub(super) fn intersection<'a>(a: &'a str, b: &'a str) -> Option<&'a str> {
+fn intersection<'a>(a: &'a str, b: &'a str) -> Option<&'a str> {
     if covers(a, b) {
         Some(b)
     } else if covers(b, a) {
@@ -210,7 +210,7 @@ pub(super) fn intersection<'a>(a: &'a str, b: &'a str) -> Option<&'a str> {
 
 /// Whether every name that `narrow` matches is matched by `wide`: `*` is all, `*.foo.com` any number of labels more
 /// than `foo.com`.
-pub(super) fn covers(wide: &str, narrow: &str) -> bool {
+fn covers(wide: &str, narrow: &str) -> bool {
     if wide == "*" || wide == narrow {
         return true;
     }

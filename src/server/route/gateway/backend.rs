@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use super::policy::{Policies, validation, with_client};
-use super::reference::{Grants, Referrer, is};
+use super::reference::{EXPERIMENTAL_GROUP, Grants, Referrer, is};
 use super::status::Fault;
+use crate::api::address::is_elsewhere;
 use crate::api::endpoint::ServicePort;
 use crate::api::meta::{Kind, NamespacedName, Str};
 use crate::api::object::gateway::ExternalBackend;
@@ -17,9 +18,6 @@ use crate::api::route::{
 };
 use crate::server::route::context::Context;
 use crate::server::route::upstream::AppProtocol;
-
-/// The group of XBackend.
-const EXPERIMENTAL_GROUP: &str = "gateway.networking.x-k8s.io";
 
 /// What goes to a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -70,12 +68,18 @@ impl<'c, 'a> Backends<'c, 'a> {
     }
 
     /// The backend without its filters; it refuses if the fault is there.
-    pub(super) fn resolve(&mut self, of: Use<'_>, reference: &BackendRef) -> (Backend, Option<Fault>) {
+    pub(super) fn resolve(
+        &mut self,
+        of: Use<'_>,
+        reference: &BackendRef,
+    ) -> (Backend, Option<Fault>) {
         let found = self.find(of, reference);
         let weight = reference.weight;
         match found {
             Ok((target, settings)) => (Backend { target, weight, settings, filters: None }, None),
             Err((status, fault, counts)) => {
+                // What gRPC clients make of it without a grpc-status: 503 is UNAVAILABLE (14).
+                let status = if of.traffic == Traffic::Grpc { 503 } else { status };
                 let target = Target::Refuse(status, fault.message.clone());
                 let backend = Backend { target, weight, settings: Rc::default(), filters: None };
                 (backend, counts.then_some(fault))
@@ -127,7 +131,8 @@ impl<'c, 'a> Backends<'c, 'a> {
             _ => self.policies.tls(&name, &found.spec.name),
         };
         let is_http = matches!(of.traffic, Traffic::Http | Traffic::Grpc);
-        if is_http && (app == AppProtocol::Unsupported || app == AppProtocol::Tls && secured.is_none())
+        if is_http
+            && (app == AppProtocol::Unsupported || app == AppProtocol::Tls && secured.is_none())
         {
             let written = found.spec.app_protocol.as_deref().unwrap_or_default();
             let why = if app == AppProtocol::Tls {
@@ -222,7 +227,7 @@ impl<'c, 'a> Backends<'c, 'a> {
                     reference,
                     invalid,
                 );
-                Some(loaded.map_err(refused)?)
+                Some(loaded.map_err(refused)?.certificate)
             }
         };
         Ok(with_client(&checked, client.as_ref()))
@@ -257,30 +262,11 @@ fn external_protocol(
 /// Whether requests may go there: never to this node itself or to what only it can reach.
 fn external_address(backend: &ExternalBackend) -> Result<(), Refusal> {
     let name = &backend.meta.name;
-    let refused =
-        |message: String| Err((503, Fault::new("BackendNotFound", message), true));
+    let refused = |message: String| Err((503, Fault::new("BackendNotFound", message), true));
     let host = backend.hostname.trim_start_matches('[').trim_end_matches(']');
-    let Ok(address) = host.parse::<IpAddr>() else {
-        return refused(format!(
-            "XBackend {name}: {host} is a name, and names are not looked up yet; use an IP address"
-        ));
-    };
-    let only_here = match address.to_canonical() {
-        IpAddr::V4(v4) => {
-            v4.is_loopback()
-                || v4.is_unspecified()
-                || v4.is_link_local()
-                || v4.is_multicast()
-                || v4.is_broadcast()
-        }
-        IpAddr::V6(v6) => {
-            v6.is_loopback()
-                || v6.is_unspecified()
-                || v6.is_unicast_link_local()
-                || v6.is_multicast()
-        }
-    };
-    if only_here {
+    // Names are looked up by the endpoint server, which leaves such addresses out as well.
+    let Ok(address) = host.parse::<IpAddr>() else { return Ok(()) };
+    if !is_elsewhere(address) {
         return refused(format!("XBackend {name}: {address} is not an address of another host"));
     }
     Ok(())

@@ -86,8 +86,7 @@ impl<'a> Classes<'a> {
         if let Some(controller) = self.ours.get(name) {
             return Some(Str::clone(controller));
         }
-        let unknown =
-            !self.objects.gateway_classes.contains_key(&NamespacedName::new("", name));
+        let unknown = !self.objects.gateway_classes.contains_key(&NamespacedName::new("", name));
         (unknown && OUR_CLASS_NAMES.contains(&name)).then(|| GATEWAY_CONTROLLER.into())
     }
 

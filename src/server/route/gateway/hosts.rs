@@ -35,15 +35,17 @@ pub(super) fn build(state: &GatewayState, attached: &[Attached], config: &Config
             ports.entry((listener.port, protocol.transport())).or_default().push(at);
         }
     }
-    ports.into_iter().filter_map(|((port, _), all)| {
-        let mut listener = Group::new(state, attached, &all)?.build(port);
-        if listener.protocol.transport() == Transport::Tcp {
-            listener.host_port = config.host_port(listener.port);
-            listener.accept_proxy_protocol = state.proxy_protocol.covers(port);
-        }
-        Some(listener)
-    })
-    .collect()
+    ports
+        .into_iter()
+        .filter_map(|((port, _), all)| {
+            let mut listener = Group::new(state, attached, &all)?.build(port);
+            if listener.protocol.transport() == Transport::Tcp {
+                listener.host_port = config.host_port(listener.port);
+                listener.accept_proxy_protocol = state.proxy_protocol.covers(port);
+            }
+            Some(listener)
+        })
+        .collect()
 }
 
 /// The listeners that share a port.
@@ -144,8 +146,7 @@ impl<'g> Group<'g> {
 
     fn add_hosts(&self, at: usize, pattern: &str, hosts: &mut HostTable) {
         let empty = BTreeMap::new();
-        let routes =
-            if self.listener(at).serves() { &self.attached[at].hosts } else { &empty };
+        let routes = if self.listener(at).serves() { &self.attached[at].hosts } else { &empty };
         let mut names: Vec<&str> =
             routes.keys().map(|name| &**name).filter(|name| *name != pattern).collect();
         names.retain(|name| self.owner(name) == Some(pattern));
@@ -170,7 +171,8 @@ impl<'g> Group<'g> {
         if let Some((pattern, _)) = self.patterns.get_key_value(name) {
             return Some(pattern);
         }
-        wider(name).find_map(|name| self.patterns.get_key_value(&*name).map(|(pattern, _)| *pattern))
+        wider(name)
+            .find_map(|name| self.patterns.get_key_value(&*name).map(|(pattern, _)| *pattern))
     }
 }
 
@@ -190,7 +192,7 @@ const fn served(protocol: Protocol) -> ListenerProtocol {
 
 /// The patterns that match more than `name` does, the most specific first: those of `a.b.com` are `*.b.com`, `*.com`
 /// and `*`.
-fn wider(name: &str) -> impl Iterator<Item = String> {
+pub(super) fn wider(name: &str) -> impl Iterator<Item = String> {
     let mut rest = (name != "*").then(|| name.strip_prefix("*.").unwrap_or(name));
     std::iter::from_fn(move || {
         let base = rest?;
@@ -243,10 +245,8 @@ fn virtual_host(name: &str, routes: &[Rc<CompiledRoute>]) -> VirtualHost {
     let keyed = |map: HashMap<&str, Ranked<'_>>| {
         map.into_iter().map(|(path, ranked)| (path.into(), candidates(ranked))).collect()
     };
-    let mut regex: Vec<(Rc<PathRegex>, Candidates)> = regex
-        .into_values()
-        .map(|(regex, ranked)| (Rc::clone(regex), candidates(ranked)))
-        .collect();
+    let mut regex: Vec<(Rc<PathRegex>, Candidates)> =
+        regex.into_values().map(|(regex, ranked)| (Rc::clone(regex), candidates(ranked))).collect();
     // The longest first; the order of the alphabet among equals is that of the map.
     regex.sort_by_key(|(regex, _)| std::cmp::Reverse(regex.pattern.len()));
     VirtualHost {

@@ -68,7 +68,11 @@ struct RuleParts<'r> {
 }
 
 /// Compiles an HTTPRoute.
-pub(super) fn http(backends: &mut Backends<'_, '_>, of: Use<'_>, route: &HttpRoute) -> CompiledRoute {
+pub(super) fn http(
+    backends: &mut Backends<'_, '_>,
+    of: Use<'_>,
+    route: &HttpRoute,
+) -> CompiledRoute {
     let mut compiler = Compiler::new(backends, of, Kind::HttpRoute, &route.meta);
     for (at, rule) in route.rules.iter().enumerate() {
         compiler.http_rule(at, rule);
@@ -77,7 +81,11 @@ pub(super) fn http(backends: &mut Backends<'_, '_>, of: Use<'_>, route: &HttpRou
 }
 
 /// Compiles a GRPCRoute.
-pub(super) fn grpc(backends: &mut Backends<'_, '_>, of: Use<'_>, route: &GrpcRoute) -> CompiledRoute {
+pub(super) fn grpc(
+    backends: &mut Backends<'_, '_>,
+    of: Use<'_>,
+    route: &GrpcRoute,
+) -> CompiledRoute {
     let of = Use { traffic: Traffic::Grpc, ..of };
     let mut compiler = Compiler::new(backends, of, Kind::GrpcRoute, &route.meta);
     for (at, rule) in route.rules.iter().enumerate() {
@@ -117,12 +125,7 @@ struct Compiler<'b, 'c, 'a> {
 // === impl Compiler ===
 
 impl<'b, 'c, 'a> Compiler<'b, 'c, 'a> {
-    fn new(
-        backends: &'b mut Backends<'c, 'a>,
-        of: Use<'b>,
-        kind: Kind,
-        meta: &'b Meta,
-    ) -> Self {
+    fn new(backends: &'b mut Backends<'c, 'a>, of: Use<'b>, kind: Kind, meta: &'b Meta) -> Self {
         let key = ObjectKey { kind, name: meta.name.clone() };
         let done =
             CompiledRoute { rules: Vec::new(), findings: Findings::default(), invalid: Vec::new() };
@@ -185,7 +188,7 @@ impl<'b, 'c, 'a> Compiler<'b, 'c, 'a> {
             }
             Err(broken) => {
                 let fault = broken.fault().clone();
-                let route = Route::new(Action::Refuse(500, fault.message.clone()));
+                let route = Route::new(self.refuse(&fault.message));
                 if let Broken::Invalid(_) = broken {
                     self.invalid(field, fault);
                 }
@@ -199,13 +202,19 @@ impl<'b, 'c, 'a> Compiler<'b, 'c, 'a> {
         route
     }
 
+    /// 500; for gRPC what its clients take for UNAVAILABLE (spec 5.6).
+    fn refuse(&self, why: &str) -> Action {
+        let status = if self.of.traffic == Traffic::Grpc { 503 } else { 500 };
+        Action::Refuse(status, why.to_owned())
+    }
+
     fn invalid(&mut self, field: String, fault: Fault) {
         self.done.invalid.push((field, fault));
     }
 
     fn forward(&mut self, parts: &RuleParts<'_>) -> Action {
         if parts.backends.is_empty() {
-            return Action::Refuse(500, "the rule has no backendRefs".to_owned());
+            return self.refuse("the rule has no backendRefs");
         }
         let mut all = Vec::with_capacity(parts.backends.len());
         for (at, reference) in parts.backends.iter().enumerate() {
@@ -213,7 +222,7 @@ impl<'b, 'c, 'a> Compiler<'b, 'c, 'a> {
             all.push(self.backend(reference, &field, parts.prefixes));
         }
         if all.iter().all(|backend| backend.weight == 0) {
-            return Action::Refuse(500, "all backends have weight 0".to_owned());
+            return self.refuse("all backends have weight 0");
         }
         Action::Forward(all)
     }
@@ -255,9 +264,7 @@ impl<'b, 'c, 'a> Compiler<'b, 'c, 'a> {
     fn http_path(&mut self, path: &PathMatcher, field: &str) -> Option<PathKey> {
         match path {
             PathMatcher::Exact(path) => Some(PathKey::Exact(Str::clone(path))),
-            PathMatcher::Prefix(path) => {
-                Some(PathKey::Prefix(path.trim_end_matches('/').into()))
-            }
+            PathMatcher::Prefix(path) => Some(PathKey::Prefix(path.trim_end_matches('/').into())),
             PathMatcher::Regex(pattern) => {
                 self.regex(pattern, &format!("{field}.path")).map(PathKey::Regex)
             }
@@ -347,8 +354,7 @@ impl<'b, 'c, 'a> Compiler<'b, 'c, 'a> {
     /// The rule's own session, or that of the policy of the first backend that has one.
     fn session(&mut self, parts: &RuleParts<'_>, action: &Action) -> Option<Session> {
         let policies = self.backends.policies;
-        let of_backend =
-            || services(action).find_map(|s| policies.traffic(s)?.session.as_ref());
+        let of_backend = || services(action).find_map(|s| policies.traffic(s)?.session.as_ref());
         let wanted = parts.session.or_else(of_backend)?;
         let name = wanted.name.as_deref().unwrap_or(DEFAULT_SESSION);
         let fault = match filter::header_name(name) {

@@ -11,6 +11,10 @@ use crate::api::object::gateway::{Gateway, GatewayListener, ListenerSet};
 use crate::api::objects::Objects;
 use crate::api::route::{Certificate, ClientAuth};
 
+/// The most listeners of a Gateway with all its ListenerSets: a Gateway alone can have 64, and conflicts are looked for
+/// between all of a port.
+const MAX_LISTENERS: usize = 1024;
+
 /// `protocol` of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Protocol {
@@ -216,12 +220,7 @@ pub(super) fn sets(
         .iter()
         .map(|set| SetState {
             set: Rc::clone(set),
-            allowed: admits(
-                objects,
-                &gateway.allowed_listeners,
-                own,
-                &set.meta.name.namespace,
-            ),
+            allowed: admits(objects, &gateway.allowed_listeners, own, &set.meta.name.namespace),
         })
         .collect();
     sets.sort_by(|a, b| age(&a.set.meta).cmp(&age(&b.set.meta)));
@@ -247,7 +246,12 @@ pub(super) fn merge(gateway: &Gateway, sets: &[SetState]) -> Vec<ListenerState> 
     });
     let mut all: Vec<ListenerState> =
         own.chain(theirs).map(|(set, index, spec)| ListenerState::new(set, index, spec)).collect();
-    for at in 0..all.len() {
+    for listener in all.iter_mut().skip(MAX_LISTENERS) {
+        let message =
+            format!("a Gateway and its ListenerSets have {MAX_LISTENERS} listeners at most");
+        listener.rejected.get_or_insert(Fault::new("TooManyListeners", message));
+    }
+    for at in 0..all.len().min(MAX_LISTENERS) {
         all[at].conflict = conflict(&all, at);
     }
     all
@@ -258,7 +262,7 @@ pub(super) fn merge(gateway: &Gateway, sets: &[SetState]) -> Vec<ListenerState> 
 fn conflict(all: &[ListenerState], at: usize) -> Option<Fault> {
     let this = &all[at];
     let protocol = this.protocol?;
-    let rivals = all.iter().enumerate().filter(|(other_at, other)| {
+    let rivals = all.iter().take(MAX_LISTENERS).enumerate().filter(|(other_at, other)| {
         *other_at != at
             && other.port == this.port
             && match (this.set, other.set) {

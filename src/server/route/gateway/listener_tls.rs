@@ -6,8 +6,9 @@ use super::reference::{Grants, Referrer, is};
 use super::status::Fault;
 use crate::api::meta::Kind;
 use crate::api::object::gateway::{FrontendValidation, Gateway, ObjectRef};
-use crate::api::route::{Authorities, Certificate, ClientAuth};
+use crate::api::route::{Authorities, ClientAuth};
 use crate::server::route::authority::joined;
+use crate::server::route::certificate::Loaded;
 use crate::server::route::context::Context;
 
 const INVALID_CERTIFICATE: &str = "InvalidCertificateRef";
@@ -52,11 +53,28 @@ fn certificates(
         let message = "tls.certificateRefs names no certificate";
         listener.unresolved(Fault::new(INVALID_CERTIFICATE, message));
     }
+    let mut names = Vec::new();
     for reference in references {
         match certificate(context, grants, from, reference, INVALID_CERTIFICATE) {
-            Ok(certificate) => listener.certificates.push(certificate),
+            Ok(loaded) => {
+                if let Some(why) = &loaded.fault {
+                    let message = format!("{why}; its last good version stays in effect");
+                    listener.unresolved(Fault::new(INVALID_CERTIFICATE, message));
+                }
+                names.push(loaded.info);
+                listener.certificates.push(loaded.certificate);
+            }
             Err(fault) => listener.unresolved(fault),
         }
+    }
+    // One whose names cannot be read may be for any.
+    if let Some(host) = &listener.hostname
+        && !names.is_empty()
+        && names.iter().all(|info| info.as_ref().is_ok_and(|info| !info.covers(host)))
+    {
+        let field = format!("spec.listeners[{}].tls.certificateRefs", listener.index);
+        let message = format!("no certificate is for {host:?}; clients refuse what they get");
+        context.report.warning(kind, meta, field, message);
     }
     listener.broken |= listener.certificates.is_empty();
 }
@@ -68,15 +86,13 @@ pub(super) fn certificate(
     from: Referrer<'_>,
     reference: &ObjectRef,
     invalid: &'static str,
-) -> Result<Rc<Certificate>, Fault> {
+) -> Result<Loaded, Fault> {
     if !is(reference, "", Kind::Secret) {
         let message = format!("{} {} is no Secret", reference.kind, reference.name);
         return Err(Fault::new(invalid, message));
     }
-    let name =
-        grants.permit(from, reference).map_err(|why| Fault::new("RefNotPermitted", why))?;
-    let loaded = context.certificate(&name).map_err(|why| Fault::new(invalid, &*why))?;
-    Ok(loaded.certificate)
+    let name = grants.permit(from, reference).map_err(|why| Fault::new("RefNotPermitted", why))?;
+    context.certificate(&name).map_err(|why| Fault::new(invalid, &*why))
 }
 
 /// How the clients of a port are checked: `perPort` overrides `default`.
@@ -131,8 +147,7 @@ fn authorities(
         return Err(Fault::new("InvalidCACertificateKind", message));
     }
     let from = Referrer { kind: Kind::Gateway, namespace: &gateway.meta.name.namespace };
-    let name =
-        grants.permit(from, reference).map_err(|why| Fault::new("RefNotPermitted", why))?;
+    let name = grants.permit(from, reference).map_err(|why| Fault::new("RefNotPermitted", why))?;
     let objects = context.objects;
     let loaded = context.caches.authorities.load(objects, &name);
     loaded.map_err(|why| Fault::new("InvalidCACertificateRef", &*why))

@@ -25,7 +25,7 @@ mod http;
 mod l4;
 mod listener;
 mod listener_tls;
-mod policy;
+pub(super) mod policy;
 pub(super) mod programmed;
 mod reference;
 mod routes;
@@ -102,7 +102,7 @@ struct ProxyProtocol {
 }
 
 /// Compiles all Gateways of the snapshot with their routes.
-pub(super) fn compile(context: &mut Context<'_>) -> Compiled {
+pub(super) fn compile(context: &mut Context<'_>, policies: Policies) -> Compiled {
     let objects = context.objects;
     let classes = Classes::new(objects);
     let mut statuses = classes.statuses(&mut context.report);
@@ -112,7 +112,6 @@ pub(super) fn compile(context: &mut Context<'_>) -> Compiled {
         return Compiled { statuses: policy::sorted(statuses), ..Compiled::default() };
     }
     let parents = Parents::new(&gateways);
-    let policies = Policies::new(context);
     let mut compiler = RouteCompiler::new(context, &grants, policies, parents, gateways);
     compiler.http_and_grpc();
     compiler.l4(Kind::TlsRoute, &objects.tls_routes);
@@ -120,8 +119,11 @@ pub(super) fn compile(context: &mut Context<'_>) -> Compiled {
     compiler.l4(Kind::UdpRoute, &objects.udp_routes);
     let done = compiler.finish();
     statuses.extend(done.statuses);
-    let mut compiled =
-        Compiled { statuses: policy::sorted(statuses), gateways: done.gateways, ..Compiled::default() };
+    let mut compiled = Compiled {
+        statuses: policy::sorted(statuses),
+        gateways: done.gateways,
+        ..Compiled::default()
+    };
     for (state, attached) in compiled.gateways.iter().zip(&done.attached) {
         state.report(context);
         if state.rejected.is_none() {
@@ -215,7 +217,8 @@ impl GatewayState {
         let client = match &gateway.client_certificate {
             None => Ok(None),
             Some(reference) => {
-                listener_tls::certificate(context, grants, from, reference, invalid).map(Some)
+                let loaded = listener_tls::certificate(context, grants, from, reference, invalid);
+                loaded.map(|loaded| Some(loaded.certificate))
             }
         };
         let name = format!("{}-gateway-{}", context.config.name_prefix, meta.name.name);
@@ -268,7 +271,8 @@ impl GatewayState {
         }
         for set in self.sets.iter().filter(|set| !set.allowed) {
             let field = "spec.parentRef".to_owned();
-            let message = format!("Gateway {} does not let it attach (allowedListeners)", meta.name);
+            let message =
+                format!("Gateway {} does not let it attach (allowedListeners)", meta.name);
             report.error(Kind::ListenerSet, &set.set.meta, field, message);
         }
         for listener in &self.listeners {

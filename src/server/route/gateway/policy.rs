@@ -11,7 +11,7 @@ use crate::api::meta::{Kind, Meta, NamespacedName, ObjectKey, Str};
 use crate::api::object::gateway::{
     AlternativeName, BackendTlsPolicy, BackendTrafficPolicy, BackendValidation, ObjectRef,
 };
-use crate::api::route::{Certificate, UpstreamTls};
+use crate::api::route::{Certificate, UpstreamSettings, UpstreamTls};
 use crate::api::status::{Condition, GatewayApiStatus, ObjectStatus, ParentStatus};
 use crate::server::route::authority::joined;
 use crate::server::route::context::Context;
@@ -23,7 +23,7 @@ const MAX_ANCESTORS: usize = 16;
 type Place = (NamespacedName, Option<Str>);
 
 /// All policies of one snapshot.
-pub(super) struct Policies {
+pub(in crate::server::route) struct Policies {
     tls: Vec<TlsPolicy>,
     tls_by_place: HashMap<Place, usize>,
     traffic: Vec<TrafficPolicy>,
@@ -51,7 +51,7 @@ struct TrafficPolicy {
 // === impl Policies ===
 
 impl Policies {
-    pub(super) fn new(context: &mut Context<'_>) -> Self {
+    pub(in crate::server::route) fn new(context: &mut Context<'_>) -> Self {
         let mut policies = Self {
             tls: Vec::new(),
             tls_by_place: HashMap::new(),
@@ -110,6 +110,23 @@ impl Policies {
         }
     }
 
+    /// The settings of a backend of an Ingress, with the TLS that a policy asks for; or why it cannot be had.
+    pub(in crate::server::route) fn secured(
+        &self,
+        service: &NamespacedName,
+        port_name: &Str,
+        settings: Rc<UpstreamSettings>,
+    ) -> Result<Rc<UpstreamSettings>, String> {
+        match self.tls(service, port_name) {
+            None => Ok(settings),
+            Some(Err(fault)) => Err(format!("BackendTLSPolicy: {}", fault.message)),
+            Some(Ok(tls)) => {
+                let tls = Some(with_client(tls, None));
+                Ok(Rc::new(UpstreamSettings { tls, ..(*settings).clone() }))
+            }
+        }
+    }
+
     /// What the policy for this port asks for; None: there is no policy.
     pub(super) fn tls(
         &self,
@@ -140,10 +157,8 @@ impl Policies {
         for tls in &self.tls {
             let fault = loss(tls.loses_to.as_ref());
             let accepted = fault.as_ref().or(tls.outcome.as_ref().err());
-            let conditions = vec![
-                verdict(ACCEPTED, accepted),
-                verdict(RESOLVED_REFS, tls.unresolved.as_ref()),
-            ];
+            let conditions =
+                vec![verdict(ACCEPTED, accepted), verdict(RESOLVED_REFS, tls.unresolved.as_ref())];
             let services = tls.places.iter().map(|(service, _)| service);
             let meta = &tls.policy.meta;
             statuses.extend(self.status(

@@ -26,6 +26,8 @@ pub(in crate::server::route) struct Effects<'e> {
     pub(in crate::server::route) assignments: &'e Assignments,
     pub(in crate::server::route) serving: &'e Serving,
     pub(in crate::server::route) since: &'e Since,
+    /// The newest table. What is said about a newer one is about one from before a restart.
+    pub(in crate::server::route) newest: Generation,
     /// Without hooks the node's own addresses are served, and nothing has to be assigned.
     pub(in crate::server::route) no_bpf: bool,
 }
@@ -41,7 +43,8 @@ impl Since {
                 let (kind, meta, _) = listener.owner(&state.gateway, &state.sets);
                 let object = ObjectKey { kind, name: meta.name.clone() };
                 let key = (object, Str::clone(&listener.name));
-                let known = old.remove(&key).filter(|(generation, _)| *generation == meta.generation);
+                let known =
+                    old.remove(&key).filter(|(generation, _)| *generation == meta.generation);
                 self.by_listener.insert(key, known.unwrap_or((meta.generation, now)));
             }
         }
@@ -83,8 +86,7 @@ fn gateway(
     let assigned = effects.assignments.by_service.get(&state.service);
     let assigned = assigned.map_or(&[][..], Vec::as_slice);
     let programmed = gateway_not_programmed(state, assigned, effects);
-    let mut conditions =
-        vec![gateway_accepted(state), verdict(PROGRAMMED, programmed.as_ref())];
+    let mut conditions = vec![gateway_accepted(state), verdict(PROGRAMMED, programmed.as_ref())];
     if state.gateway.client_certificate.is_some() {
         conditions.push(verdict(RESOLVED_REFS, state.client.as_ref().err()));
     }
@@ -97,10 +99,7 @@ fn gateway(
     let sets = (0..state.sets.len()).filter(accepted).count();
     let status = GatewayApiStatus {
         observed_generation: meta.generation,
-        addresses: assigned
-            .iter()
-            .map(|ip| ("IPAddress".into(), ip.to_string().into()))
-            .collect(),
+        addresses: assigned.iter().map(|ip| ("IPAddress".into(), ip.to_string().into())).collect(),
         listeners: entries.iter().map(listener_status).collect(),
         attached_listener_sets: Some(u32::try_from(sets).unwrap_or(u32::MAX)),
         ..GatewayApiStatus::default()
@@ -175,7 +174,8 @@ fn not_programmed(
     }
     let (kind, meta, _) = listener.owner(&state.gateway, &state.sets);
     let since = effects.since.of(kind, meta, listener);
-    if since.is_none_or(|since| effects.serving.routes < since) {
+    let acknowledged = effects.serving.routes;
+    if since.is_none_or(|since| acknowledged < since || acknowledged > effects.newest) {
         return Some(Fault::new("Pending", "the data path has not taken it over yet"));
     }
     let transport = listener.protocol?.transport();

@@ -10,6 +10,9 @@ use crate::api::objects::Objects;
 /// The label that every namespace has (KEP-2161).
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
+/// The group of XBackend.
+pub(super) const EXPERIMENTAL_GROUP: &str = "gateway.networking.x-k8s.io";
+
 /// The ReferenceGrants of one snapshot.
 pub(super) struct Grants {
     by_namespace: HashMap<Str, Vec<Rc<ReferenceGrant>>>,
@@ -20,6 +23,17 @@ pub(super) struct Grants {
 pub(super) struct Referrer<'a> {
     pub(super) kind: Kind,
     pub(super) namespace: &'a Str,
+}
+
+// === impl Referrer ===
+
+impl Referrer<'_> {
+    const fn group(&self) -> &'static str {
+        match self.kind {
+            Kind::XBackend => EXPERIMENTAL_GROUP,
+            _ => GATEWAY_GROUP,
+        }
+    }
 }
 
 // === impl Grants ===
@@ -41,8 +55,7 @@ impl Grants {
         to: &ObjectRef,
     ) -> Result<NamespacedName, String> {
         let namespace = to.namespace.as_ref().unwrap_or(from.namespace);
-        let name =
-            NamespacedName { namespace: Str::clone(namespace), name: Str::clone(&to.name) };
+        let name = NamespacedName { namespace: Str::clone(namespace), name: Str::clone(&to.name) };
         if namespace == from.namespace || self.has(from, to, namespace) {
             return Ok(name);
         }
@@ -56,7 +69,7 @@ impl Grants {
         let grants = self.by_namespace.get(namespace).map_or(&[][..], Vec::as_slice);
         grants.iter().any(|grant| {
             grant.from.iter().any(|(group, kind, namespace)| {
-                **group == *GATEWAY_GROUP
+                **group == *from.group()
                     && **kind == *from.kind.as_str()
                     && namespace == from.namespace
             }) && grant.to.iter().any(|(group, kind, name)| {

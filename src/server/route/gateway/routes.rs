@@ -2,10 +2,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
-use super::attachment::{Attachment, Parent, Parents, RouteView, intersection, name_of};
+use super::attachment::{Attachment, Parent, Parents, RouteView, name_of};
 use super::backend::{Backends, Traffic, Use};
 use super::filter::Findings;
-use super::hosts::Attached;
+use super::hosts::{Attached, wider};
 use super::http::{self, CompiledRoute};
 use super::listener::{Protocol, age};
 use super::policy::Policies;
@@ -32,8 +32,16 @@ pub(super) struct RouteCompiler<'c, 'a> {
     gateways: Vec<GatewayState>,
     attached: Vec<Vec<Attached>>,
     /// The hostnames that routes of each kind have on a listener: HTTPRoutes and GRPCRoutes must not meet.
-    taken: HashMap<(Place, Kind), HashSet<Str>>,
+    taken: HashMap<(Place, Kind), Names>,
     statuses: Vec<(ObjectKey, ObjectStatus)>,
+}
+
+/// Hostname patterns, so that whether another one meets any of them costs a few lookups.
+#[derive(Default)]
+struct Names {
+    all: HashSet<Str>,
+    /// The patterns that match more than one of them does.
+    wider: HashSet<String>,
 }
 
 /// The result.
@@ -59,6 +67,23 @@ struct Verdicts {
     /// Some are.
     partially: Option<String>,
     unresolved: Option<Fault>,
+}
+
+// === impl Names ===
+
+impl Names {
+    fn add(&mut self, name: &Str) {
+        if self.all.insert(Str::clone(name)) {
+            self.wider.extend(wider(name));
+        }
+    }
+
+    /// Whether some name is matched by `name` and by one of these.
+    fn meets(&self, name: &str) -> bool {
+        self.all.contains(name)
+            || self.wider.contains(name)
+            || wider(name).any(|wider| self.all.contains(&*wider))
+    }
 }
 
 // === impl Requests ===
@@ -135,7 +160,7 @@ impl<'c, 'a> RouteCompiler<'c, 'a> {
         }
         // Gateways without a certificate of their own are all the same to a route.
         let mut compiled: BTreeMap<Option<usize>, Rc<CompiledRoute>> = BTreeMap::new();
-        for at in parents.iter().filter(|p| p.outcome.is_ok()).map(|parent| parent.gateway) {
+        for at in compiled_for(&parents) {
             let key = self.client_key(at);
             if !compiled.contains_key(&key) {
                 compiled.insert(key, Rc::new(self.compile_requests(route, at)));
@@ -172,20 +197,18 @@ impl<'c, 'a> RouteCompiler<'c, 'a> {
 
     /// An HTTPRoute and a GRPCRoute with a common hostname on one listener: the older stays (spec 5.4).
     fn keep_kinds_apart(&mut self, view: RouteView<'_>, parents: &mut [Parent]) {
-        let other =
-            if view.kind == Kind::HttpRoute { Kind::GrpcRoute } else { Kind::HttpRoute };
+        let other = if view.kind == Kind::HttpRoute { Kind::GrpcRoute } else { Kind::HttpRoute };
         for parent in parents {
             let Ok(attachments) = &mut parent.outcome else { continue };
             attachments.retain(|attachment| {
                 let place = (parent.gateway, attachment.listener);
-                let meets = self.taken.get(&(place, other)).is_some_and(|taken| {
-                    let meets =
-                        |name: &Str| taken.iter().any(|other| intersection(name, other).is_some());
-                    attachment.hostnames.iter().any(meets)
-                });
+                let meets = self
+                    .taken
+                    .get(&(place, other))
+                    .is_some_and(|taken| attachment.hostnames.iter().any(|name| taken.meets(name)));
                 if !meets {
                     let taken = self.taken.entry((place, view.kind)).or_default();
-                    taken.extend(attachment.hostnames.iter().map(Str::clone));
+                    attachment.hostnames.iter().for_each(|name| taken.add(name));
                 }
                 !meets
             });
@@ -216,7 +239,7 @@ impl<'c, 'a> RouteCompiler<'c, 'a> {
         };
         let parents = self.attach(view);
         let mut compiled: HashMap<(Option<usize>, Traffic), (Rc<Route>, Findings)> = HashMap::new();
-        let mut verdicts: Option<Verdicts> = None;
+        let mut verdicts = self.judge_detached(view, route, &parents);
         for (place, attachment) in attachments(&parents) {
             let (gateway, at) = place;
             let listener = &self.gateways[gateway].listeners[at];
@@ -249,6 +272,24 @@ impl<'c, 'a> RouteCompiler<'c, 'a> {
             }
         }
         self.status(view, parents, &verdicts.unwrap_or_default());
+    }
+
+    /// What is said about a route that no listener takes.
+    fn judge_detached(
+        &mut self,
+        view: RouteView<'_>,
+        route: &L4Route,
+        parents: &[Parent],
+    ) -> Option<Verdicts> {
+        if parents.is_empty() || parents.iter().any(|parent| parent.outcome.is_ok()) {
+            return None;
+        }
+        let from = Referrer { kind: view.kind, namespace: &view.meta.name.namespace };
+        let traffic = if view.kind == Kind::UdpRoute { Traffic::Udp } else { Traffic::Passthrough };
+        let of = Use { from, traffic, client: &Ok(None) };
+        let mut backends = Backends::new(self.context, self.grants, &self.policies);
+        let (_, findings) = l4::compile(&mut backends, of, view.kind, route);
+        Some(judge(self.context, view, &findings, &[], 0))
     }
 
     // --- both ---
@@ -339,6 +380,14 @@ impl<'c, 'a> RouteCompiler<'c, 'a> {
     }
 }
 
+/// The Gateways that a route is compiled for: those that take it; if none does, one, for what there is to say.
+fn compiled_for(parents: &[Parent]) -> Vec<usize> {
+    let all = || parents.iter().map(|parent| parent.gateway);
+    let attached = parents.iter().filter(|parent| parent.outcome.is_ok());
+    let attached: Vec<usize> = attached.map(|parent| parent.gateway).collect();
+    if attached.is_empty() { all().take(1).collect() } else { attached }
+}
+
 /// The field of a parentRef in messages.
 fn parents_field(view: RouteView<'_>, parent: &Parent) -> String {
     let at = view.parents.iter().position(|reference| *reference == parent.reference);
@@ -372,7 +421,8 @@ fn judge(
         context.report.error(view.kind, view.meta, field.clone(), fault.message.clone());
     }
     let first = |all: &[(String, Fault)]| all.first().map(|(_, fault)| fault.clone());
-    let whole_rules: HashSet<&str> = invalid.iter().filter_map(|(field, _)| rule_of(field)).collect();
+    let whole_rules: HashSet<&str> =
+        invalid.iter().filter_map(|(field, _)| rule_of(field)).collect();
     let mut verdicts = Verdicts { unresolved: first(&findings.unresolved), ..Verdicts::default() };
     if rules > 0 && whole_rules.len() == rules {
         verdicts.rejected = first(invalid);
