@@ -86,6 +86,15 @@ impl Stream {
         let _ = self.tcp().shutdown_write();
     }
 
+    /// See [`TcpStream::is_quiet`].
+    #[inline]
+    pub fn is_quiet(&mut self, ask_kernel: bool) -> bool {
+        match self {
+            Self::Tcp(tcp) => tcp.is_quiet(ask_kernel),
+            Self::Tls(tls) => tls.is_quiet(ask_kernel),
+        }
+    }
+
     /// Gives back memory that is not needed while nothing is on its way.
     #[inline]
     pub fn release(&mut self) {

@@ -1,12 +1,19 @@
-//! The server side of TLS over a socket. rustls is driven by hand through its unbuffered interface: it
+//! TLS over a socket, either side of it. rustls is driven by hand through its unbuffered interface: it
 //! keeps no buffers of its own, so an idle connection holds none.
+//!
+//! rustls itself refuses a peer that sends more than 32 empty records in a row, so that nobody can make it
+//! decrypt without end and get nowhere.
 use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
-use rustls::ServerConfig;
-use rustls::server::UnbufferedServerConnection;
-use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
+use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus,
+};
+use rustls::{ClientConfig, CommonState, ServerConfig};
 
 use super::buffer::Buffer;
 use super::tcp::TcpStream;
@@ -24,28 +31,90 @@ const RECORD_OVERHEAD: usize = 5 + 8 + 1 + 16;
 /// A TLS connection.
 pub struct TlsStream {
     tcp: TcpStream,
-    connection: UnbufferedServerConnection,
+    side: Side,
+    records: Records,
+}
+
+enum Side {
+    Server(UnbufferedServerConnection),
+    Client(UnbufferedClientConnection),
+}
+
+/// What is on its way in either direction.
+struct Records {
     incoming: Buffer,
     outgoing: Buffer,
     peer_closed: bool,
     failed: Option<rustls::Error>,
 }
 
+/// What both sides' connections have in common, but rustls has written down twice.
+trait Connection {
+    type Data;
+
+    fn process<'c, 'i>(
+        &'c mut self,
+        incoming: &'i mut [u8],
+    ) -> UnbufferedStatus<'c, 'i, Self::Data>;
+
+    /// Whether something waits to be encoded.
+    fn has_output(&self) -> bool;
+}
+
+/// What is encrypted.
+#[derive(Clone, Copy)]
+enum Said<'a> {
+    Data(&'a [u8]),
+    Goodbye,
+}
+
 // === impl TlsStream ===
 
 impl TlsStream {
-    /// A connection on which nothing has happened; `incoming` is what has arrived so far.
+    /// The server's side of a connection on which nothing has happened; `incoming` is what has arrived so far.
     ///
     /// # Errors
     /// rustls', if the configuration is of no use.
-    pub fn new(
+    pub fn accept(
         tcp: TcpStream,
         config: Arc<ServerConfig>,
         incoming: Buffer,
     ) -> Result<Self, rustls::Error> {
-        let connection = UnbufferedServerConnection::new(config)?;
-        let outgoing = Buffer::new();
-        Ok(Self { tcp, connection, incoming, outgoing, peer_closed: false, failed: None })
+        let side = Side::Server(UnbufferedServerConnection::new(config)?);
+        Ok(Self { tcp, side, records: Records::new(incoming) })
+    }
+
+    /// The client's side of a new connection to the server of this name; `protocols` are offered (ALPN).
+    ///
+    /// # Errors
+    /// rustls', if the configuration is of no use.
+    pub fn connect(
+        tcp: TcpStream,
+        config: Arc<ClientConfig>,
+        name: ServerName<'static>,
+        protocols: Vec<Vec<u8>>,
+    ) -> Result<Self, rustls::Error> {
+        let connection = UnbufferedClientConnection::new_with_alpn(config, name, protocols)?;
+        let side = Side::Client(connection);
+        Ok(Self { tcp, side, records: Records::new(Buffer::new()) })
+    }
+
+    /// What was agreed upon to be spoken within (ALPN, RFC 7301), once the handshake is over.
+    pub fn protocol(&self) -> Option<&[u8]> {
+        self.common().alpn_protocol()
+    }
+
+    /// The peer's certificates, its own first, once the handshake is over. Whether they were checked, and how, is
+    /// the configuration's business.
+    pub fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
+        self.common().peer_certificates()
+    }
+
+    fn common(&self) -> &CommonState {
+        match &self.side {
+            Side::Server(connection) => connection,
+            Side::Client(connection) => connection,
+        }
     }
 
     /// The socket.
@@ -67,12 +136,12 @@ impl TlsStream {
             if let Err(error) = advanced {
                 return Poll::Ready(Err(error));
             }
-            if !self.connection.is_handshaking() {
+            if !self.common().is_handshaking() {
                 ready!(flushed)?;
                 self.release();
                 return Poll::Ready(Ok(()));
             }
-            if ready!(self.tcp.poll_recv(cx, &mut self.incoming))? == 0 {
+            if ready!(self.tcp.poll_recv(cx, &mut self.records.incoming))? == 0 {
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             }
         }
@@ -89,7 +158,7 @@ impl TlsStream {
     ) -> Poll<io::Result<usize>> {
         for _ in 0..EMPTY_READS_PER_TURN {
             let before = plaintext.len();
-            if !self.incoming.is_empty() {
+            if !self.records.incoming.is_empty() {
                 let advanced = self.advance(plaintext);
                 // Answers of the protocol itself (alerts, key updates): sent as far as possible now.
                 let _ = self.poll_flush(cx)?;
@@ -98,7 +167,8 @@ impl TlsStream {
             if plaintext.len() > before {
                 return Poll::Ready(Ok(plaintext.len() - before));
             }
-            if self.peer_closed || ready!(self.tcp.poll_recv(cx, &mut self.incoming))? == 0 {
+            let Records { incoming, peer_closed, .. } = &mut self.records;
+            if *peer_closed || ready!(self.tcp.poll_recv(cx, incoming))? == 0 {
                 return Poll::Ready(Ok(0));
             }
         }
@@ -117,7 +187,7 @@ impl TlsStream {
         for part in parts {
             let part = &part[..part.len().min(ENCRYPT_AHEAD - taken)];
             if !part.is_empty() {
-                self.encrypt(part)?;
+                self.say(Said::Data(part))?;
                 taken += part.len();
             }
             if taken == ENCRYPT_AHEAD {
@@ -133,17 +203,18 @@ impl TlsStream {
     /// See [`super::stream::Stream::poll_flush`].
     #[inline]
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.outgoing.is_empty() {
-            let sent = ready!(self.tcp.poll_send(cx, [self.outgoing.as_slice(), &[], &[]]))?;
-            self.outgoing.consume(sent);
+        let outgoing = &mut self.records.outgoing;
+        while !outgoing.is_empty() {
+            let sent = ready!(self.tcp.poll_send(cx, [outgoing.as_slice(), &[], &[]]))?;
+            outgoing.consume(sent);
         }
         Poll::Ready(Ok(()))
     }
 
     /// Says goodbye, as far as the socket takes it at once.
     pub fn close_notify(&mut self, cx: &mut Context<'_>) {
-        if self.failed.is_none() {
-            let _ = self.with_write_state(|write, out| write.queue_close_notify(out));
+        if self.records.failed.is_none() {
+            let _ = self.say(Said::Goodbye);
         }
         let _ = self.poll_flush(cx);
     }
@@ -151,45 +222,79 @@ impl TlsStream {
     /// Gives back buffers in which nothing is.
     #[inline]
     pub fn release(&mut self) {
-        self.incoming.release();
-        self.outgoing.release();
+        self.records.incoming.release();
+        self.records.outgoing.release();
     }
 
-    fn encrypt(&mut self, plaintext: &[u8]) -> io::Result<()> {
-        let records = plaintext.len().div_ceil(RECORD_PLAINTEXT);
-        self.outgoing.reserve(plaintext.len() + records * RECORD_OVERHEAD);
-        self.with_write_state(|write, out| write.encrypt(plaintext, out))
+    /// See [`TcpStream::is_quiet`]. What the protocol itself sends between two messages, session tickets above all,
+    /// is taken in and does not count.
+    pub fn is_quiet(&mut self, ask_kernel: bool) -> bool {
+        if self.records.peer_closed || !self.records.incoming.is_empty() {
+            return false;
+        }
+        if self.tcp.is_quiet(ask_kernel) {
+            return true;
+        }
+        if self.tcp.fd().is_hung_up() || self.tcp.fd().is_down() {
+            return false;
+        }
+        let mut plaintext = Buffer::new();
+        let mut nobody = Context::from_waker(Waker::noop());
+        let quiet = self.poll_recv(&mut nobody, &mut plaintext).is_pending();
+        quiet && self.records.incoming.is_empty() && self.tcp.is_quiet(false)
     }
 
-    /// Runs `step` with room at the end of `outgoing`, enlarged as it asks for.
-    fn with_write_state(
-        &mut self,
-        mut step: impl FnMut(
-            &mut rustls::unbuffered::WriteTraffic<'_, rustls::server::ServerConnectionData>,
-            &mut [u8],
-        ) -> Result<usize, EncryptError>,
-    ) -> io::Result<()> {
+    fn say(&mut self, said: Said<'_>) -> io::Result<()> {
+        match &mut self.side {
+            Side::Server(connection) => self.records.encrypt(connection, said),
+            Side::Client(connection) => self.records.encrypt(connection, said),
+        }
+    }
+
+    /// Takes in what has arrived: plaintext goes to `plaintext`, answers of the protocol to `outgoing`.
+    fn advance(&mut self, plaintext: &mut Buffer) -> io::Result<()> {
+        match &mut self.side {
+            Side::Server(connection) => self.records.advance(connection, plaintext),
+            Side::Client(connection) => self.records.advance(connection, plaintext),
+        }
+    }
+}
+
+// === impl Records ===
+
+impl Records {
+    const fn new(incoming: Buffer) -> Self {
+        Self { incoming, outgoing: Buffer::new(), peer_closed: false, failed: None }
+    }
+
+    /// Appends records to `outgoing`.
+    fn encrypt<C: Connection>(&mut self, connection: &mut C, said: Said<'_>) -> io::Result<()> {
+        if let Said::Data(plaintext) = said {
+            let records = plaintext.len().div_ceil(RECORD_PLAINTEXT);
+            self.outgoing.reserve(plaintext.len() + records * RECORD_OVERHEAD);
+        }
         loop {
-            let status = self.connection.process_tls_records(&mut []);
-            match status.state.map_err(refused)? {
+            match connection.process(&mut []).state.map_err(refused)? {
                 ConnectionState::WriteTraffic(mut write) => {
-                    let mut outcome = Ok(0);
+                    let mut exhausted = false;
                     append(&mut self.outgoing, RECORD_OVERHEAD, |out| {
-                        outcome = step(&mut write, out);
+                        let outcome = match said {
+                            Said::Data(plaintext) => write.encrypt(plaintext, out),
+                            Said::Goodbye => write.queue_close_notify(out),
+                        };
                         match outcome {
-                            Err(EncryptError::InsufficientSize(ref more)) => {
-                                Err(more.required_size)
-                            }
                             Ok(written) => Ok(written),
-                            Err(EncryptError::EncryptExhausted) => Ok(0),
+                            Err(EncryptError::InsufficientSize(more)) => Err(more.required_size),
+                            Err(EncryptError::EncryptExhausted) => {
+                                exhausted = true;
+                                Ok(0)
+                            }
                         }
                     });
-                    return match outcome {
-                        Err(EncryptError::EncryptExhausted) => {
-                            Err(io::Error::other("TLS sequence numbers are used up"))
-                        }
-                        _ => Ok(()),
-                    };
+                    if exhausted {
+                        return Err(io::Error::other("TLS sequence numbers are used up"));
+                    }
+                    return Ok(());
                 }
                 ConnectionState::EncodeTlsData(mut encode) => {
                     encode_to(&mut self.outgoing, &mut encode)
@@ -201,11 +306,18 @@ impl TlsStream {
         }
     }
 
-    /// Takes in what has arrived: plaintext goes to `plaintext`, answers of the protocol to `outgoing`.
-    fn advance(&mut self, plaintext: &mut Buffer) -> io::Result<()> {
+    /// See [`TlsStream::advance`]. Once that has failed it fails for ever.
+    fn advance<C: Connection>(
+        &mut self,
+        connection: &mut C,
+        plaintext: &mut Buffer,
+    ) -> io::Result<()> {
+        if let Some(error) = &self.failed {
+            return Err(refused(error.clone()));
+        }
         loop {
             let UnbufferedStatus { mut discard, state, .. } =
-                self.connection.process_tls_records(self.incoming.as_mut_slice());
+                connection.process(self.incoming.as_mut_slice());
             let more = match state {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                     while let Some(record) = traffic.next_record() {
@@ -228,31 +340,57 @@ impl TlsStream {
                     true
                 }
                 Ok(_) => false,
-                Err(error) if self.failed.is_none() => {
-                    // Once more: the alert for the peer is waiting to be encoded.
-                    self.failed = Some(error);
-                    true
-                }
                 Err(error) => {
-                    self.incoming.consume(discard.min(self.incoming.len()));
-                    return Err(refused(self.failed.clone().unwrap_or(error)));
+                    self.failed = Some(error);
+                    false
                 }
             };
             self.incoming.consume(discard);
-            if !more {
-                return match &self.failed {
-                    Some(error) => Err(refused(error.clone())),
-                    None => Ok(()),
-                };
+            match &self.failed {
+                // The alert for the peer is waiting to be encoded. Beyond it rustls would look at the same bytes again,
+                // which it does not expect.
+                Some(_) if connection.has_output() => {}
+                Some(error) => return Err(refused(error.clone())),
+                None if more => {}
+                None => return Ok(()),
             }
         }
     }
 }
 
-fn encode_to(
-    outgoing: &mut Buffer,
-    encode: &mut rustls::unbuffered::EncodeTlsData<'_, rustls::server::ServerConnectionData>,
-) {
+impl Connection for UnbufferedServerConnection {
+    type Data = ServerConnectionData;
+
+    #[inline]
+    fn process<'c, 'i>(
+        &'c mut self,
+        incoming: &'i mut [u8],
+    ) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(incoming)
+    }
+
+    fn has_output(&self) -> bool {
+        self.wants_write()
+    }
+}
+
+impl Connection for UnbufferedClientConnection {
+    type Data = ClientConnectionData;
+
+    #[inline]
+    fn process<'c, 'i>(
+        &'c mut self,
+        incoming: &'i mut [u8],
+    ) -> UnbufferedStatus<'c, 'i, Self::Data> {
+        self.process_tls_records(incoming)
+    }
+
+    fn has_output(&self) -> bool {
+        self.wants_write()
+    }
+}
+
+fn encode_to<Data>(outgoing: &mut Buffer, encode: &mut EncodeTlsData<'_, Data>) {
     append(outgoing, 0, |out| match encode.encode(out) {
         Ok(written) => Ok(written),
         Err(EncodeError::InsufficientSize(more)) => Err(more.required_size),

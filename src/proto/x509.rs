@@ -14,6 +14,8 @@ pub struct CertificateInfo {
     pub not_after: u64,
     /// `dNSName`s of the subject alternative name, lower-case.
     pub dns_names: Vec<String>,
+    /// `uniformResourceIdentifier`s of the subject alternative name, as written.
+    pub uris: Vec<String>,
     /// `iPAddress`es of the subject alternative name.
     pub ip_addresses: Vec<IpAddr>,
 }
@@ -47,6 +49,8 @@ const VERSION: u8 = 0xa0;
 const EXTENSIONS: u8 = 0xa3;
 /// `[2] dNSName` of GeneralName
 const DNS_NAME: u8 = 0x82;
+/// `[6] uniformResourceIdentifier` of GeneralName
+const URI: u8 = 0x86;
 /// `[7] iPAddress` of GeneralName
 const IP_ADDRESS: u8 = 0x87;
 /// id-ce-subjectAltName, 2.5.29.17
@@ -117,6 +121,10 @@ fn parse_names(value: &[u8], info: &mut CertificateInfo) -> Result<(), Error> {
             (DNS_NAME, name) => {
                 let name = std::str::from_utf8(name).map_err(|_| Error::Expected("a dNSName"))?;
                 info.dns_names.push(name.to_ascii_lowercase());
+            }
+            (URI, uri) => {
+                let uri = std::str::from_utf8(uri).map_err(|_| Error::Expected("a URI"))?;
+                info.uris.push(uri.to_owned());
             }
             (IP_ADDRESS, bytes) => info.ip_addresses.push(ip(bytes)?),
             _ => {}

@@ -33,6 +33,7 @@ use pilus::server::proxy::{Proxy, Stats, stats};
 
 pub mod backend;
 pub mod client;
+pub mod pki;
 
 /// All that the proxy is told, in a form that can be sent to its thread.
 #[derive(Clone, Default)]

@@ -65,6 +65,7 @@ fn admit(stream: TcpStream, peer: SocketAddr, shared: &Rc<Shared>) {
         snapshot,
         local,
         peer: PeerAddress::new(peer.ip()),
+        peer_port: peer.port(),
         is_tls: false,
         scope: 0,
         server_name: None,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Poll;
 
+use super::dial::Origin;
 use super::exchange;
 use super::flow::poll_drain;
 use super::limits::{
@@ -32,6 +33,7 @@ pub(super) struct Connection {
     pub(super) listener: Option<Rc<Listener>>,
     pub(super) local: SocketAddr,
     pub(super) peer: PeerAddress,
+    pub(super) peer_port: u16,
     pub(super) is_tls: bool,
     /// On TLS: which of the listeners that share the port the server name has chosen.
     pub(super) scope: u32,
@@ -120,6 +122,12 @@ impl Connection {
             Some(TlsAction::Terminate(termination)) => termination.scope,
             _ => NO_SCOPE,
         }
+    }
+
+    /// Its ends, as the client sees them.
+    pub(super) fn origin(&self) -> Origin {
+        let client = SocketAddr::new(self.peer.ip(), self.peer_port);
+        Origin { client, server: self.local }
     }
 
     /// Postpones the end that silence brings.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::cluster::{Cluster, Lease, Member, Wish};
 use super::connection::{After, Connection};
 use super::date::with_date;
+use super::dial::Call;
 use super::filter::retry::Verdict;
 use super::flow::{Flow, FlowError, Sink, Source, poll_drain};
 use super::limits::{
@@ -290,8 +291,9 @@ impl Exchange<'_> {
             // One that does not answer at once is given up early if there is another.
             let patience = if attempt < attempts { FIRST_CONNECT_TIMEOUT } else { CONNECT_TIMEOUT };
             let client = self.connection.client.tcp();
+            let call = Call { raw: false, from: Some(self.connection.origin()) };
             // Rare, and larger than what it interrupts.
-            let connecting = connect(&lease.member, Some(client), patience, &mut self.timer);
+            let connecting = connect(&lease.member, call, Some(client), patience, &mut self.timer);
             let connected = Box::pin(connecting).await;
             self.connection.alive();
             match connected {
@@ -657,6 +659,7 @@ pub(super) async fn connect_any(
     cluster: &Rc<Cluster>,
 ) -> Option<(Upstream, Lease)> {
     let client = connection.client.tcp();
+    let call = Call { raw: true, from: Some(connection.origin()) };
     let mut avoid = None;
     let attempts = cluster.members().len().min(CONNECT_ATTEMPTS);
     for attempt in 1..=attempts {
@@ -671,7 +674,7 @@ pub(super) async fn connect_any(
             return None;
         };
         let patience = if attempt < attempts { FIRST_CONNECT_TIMEOUT } else { CONNECT_TIMEOUT };
-        if let Ok(upstream) = connect(&lease.member, Some(client), patience, &mut None).await {
+        if let Ok(upstream) = connect(&lease.member, call, Some(client), patience, &mut None).await {
             return Some((upstream, lease));
         }
         lease.report(loop_now(), true);
@@ -685,6 +688,7 @@ pub(super) async fn connect_any(
 /// runs.
 async fn connect(
     member: &Rc<Member>,
+    call: Call,
     client: Option<&TcpStream>,
     patience: Duration,
     timer: &mut Option<Timer>,
@@ -694,10 +698,10 @@ async fn connect(
         client.set_deadline(began + patience);
     }
     let mut is_late_now = false;
-    let connected = match TcpStream::connect(member.host.address) {
+    let connected = match member.host.dial.connect(member.host.address, call) {
         Err(error) => Err(error),
-        Ok(stream) => poll_fn(|cx| {
-            if let Poll::Ready(connected) = stream.poll_connected(cx) {
+        Ok(mut connecting) => poll_fn(|cx| {
+            if let Poll::Ready(connected) = connecting.poll(cx) {
                 return Poll::Ready(connected);
             }
             is_late_now = is_late(timer, cx);
@@ -707,13 +711,12 @@ async fn connect(
             }
             Poll::Pending
         })
-        .await
-        .map(|()| stream),
+        .await,
     };
     match connected {
-        Ok(stream) => {
+        Ok((stream, input)) => {
             member.set_dead(false);
-            Ok(Upstream::fresh(stream, &member.host))
+            Ok(Upstream::fresh(stream, input, &member.host))
         }
         Err(error) => {
             count(|c| c.upstream_connect_failures.add());

@@ -27,6 +27,8 @@ pub(super) const LINGER_SILENCE: Duration = Duration::from_secs(5);
 pub(super) const LINGER_LONGEST: Duration = Duration::from_secs(30);
 /// How long an idle upstream connection is kept (ING-14).
 pub(super) const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Servers whose TLS sessions are remembered for each TLS setting of a backend. There is one name in each.
+pub(super) const UPSTREAM_SESSIONS: usize = 2;
 /// How often idle upstream connections are looked through.
 pub(super) const UPSTREAM_SWEEP: Duration = Duration::from_secs(10);
 /// Idle connections kept per endpoint: what a burst of as many concurrent requests leaves behind.

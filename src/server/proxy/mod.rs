@@ -4,13 +4,14 @@
 //! `accept.rs` a connection arrives · `tls.rs` handshake or passthrough · `connection.rs` one request
 //! after the other · `request.rs` head to decision · `exchange.rs` one request and its response ·
 //! `matching.rs` which route · `filter/` what a route changes · `flow.rs` bodies · `tunnel.rs` upgrades ·
-//! `upstream.rs` kept connections · `balance.rs` which backend · `cluster.rs` which endpoint · `probe.rs` dead ones ·
+//! `dial.rs` `upstream_tls.rs` connecting · `upstream.rs` kept connections · `balance.rs` which backend · `cluster.rs` which endpoint · `probe.rs` dead ones ·
 //! `table.rs` what all of them read · `listen.rs` sockets · `limits.rs` every bound.
 mod accept;
 mod balance;
 mod cluster;
 mod connection;
 mod date;
+mod dial;
 mod exchange;
 mod filter;
 mod flow;
@@ -26,6 +27,7 @@ mod table;
 mod tls;
 mod tunnel;
 mod upstream;
+mod upstream_tls;
 
 #[cfg(test)]
 mod tests;

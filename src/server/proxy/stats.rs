@@ -64,6 +64,10 @@ counters! {
     upstream_connects,
     /// Connections to endpoints that could not be established.
     upstream_connect_failures,
+    /// TLS handshakes with endpoints finished.
+    upstream_tls_handshakes,
+    /// TLS handshakes with endpoints that failed: not who they should be, or nothing in common.
+    upstream_tls_failures,
     /// Requests sent on a kept connection.
     upstream_reuses,
     /// Requests sent again because a kept connection was closed by the endpoint.

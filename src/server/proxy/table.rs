@@ -155,7 +155,7 @@ impl Snapshot {
     /// The endpoints of a backend; none if it can only be refused.
     pub(super) fn cluster(&self, backend: &Backend) -> Rc<Cluster> {
         let settings = &backend.settings;
-        let mut host = |endpoint: &Endpoint| self.hosts.get(endpoint.address);
+        let mut host = |endpoint: &Endpoint| self.hosts.get(endpoint.address, settings);
         let Target::Service(service) = &backend.target else {
             return Rc::new(Cluster::new(Rc::clone(settings), &[], None, Time::ZERO, &mut host));
         };
@@ -300,9 +300,9 @@ fn kept_clusters(before: &Snapshot, endpoints: &Endpoints, now: Time) -> Cluster
             let cluster = if same {
                 Rc::clone(old)
             } else {
-                let mut host = |endpoint: &Endpoint| before.hosts.get(endpoint.address);
-                let settings = Rc::clone(old.settings());
-                Rc::new(Cluster::new(settings, list, Some(old), now, &mut host))
+                let settings = old.settings();
+                let mut host = |endpoint: &Endpoint| before.hosts.get(endpoint.address, settings);
+                Rc::new(Cluster::new(Rc::clone(settings), list, Some(old), now, &mut host))
             };
             Made { list: Rc::clone(list), cluster }
         });

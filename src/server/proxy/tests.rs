@@ -29,7 +29,7 @@ fn endpoint(port: u16, ready: bool, terminating: bool) -> Endpoint {
 }
 
 fn cluster_with(settings: UpstreamSettings, hosts: &Hosts, list: &[Endpoint]) -> Rc<Cluster> {
-    let mut host = |endpoint: &Endpoint| hosts.get(endpoint.address);
+    let mut host = |endpoint: &Endpoint| hosts.get(endpoint.address, &UpstreamSettings::default());
     Rc::new(Cluster::new(Rc::new(settings), list, None, Time::ZERO, &mut host))
 }
 
@@ -237,7 +237,7 @@ fn a_breaker_bounds_what_is_in_flight_also_across_tables() {
     let cluster = cluster_with(settings, &hosts, &list([1]));
     let lease = |cluster: &Rc<Cluster>| cluster.lease(&cluster.members()[0]);
     let (first, _second) = (lease(&cluster).unwrap(), lease(&cluster).unwrap());
-    let mut host = |endpoint: &Endpoint| hosts.get(endpoint.address);
+    let mut host = |endpoint: &Endpoint| hosts.get(endpoint.address, &UpstreamSettings::default());
     let settings = Rc::clone(cluster.settings());
     let next = Cluster::new(settings, &list([1, 2]), Some(&cluster), Time::ZERO, &mut host);
     let next = Rc::new(next);
@@ -253,7 +253,7 @@ fn a_newcomer_starts_slowly() {
     let hosts = Hosts::new(IDLE_TOTAL);
     let before = cluster_with(settings, &hosts, &list([1]));
     let joined = Time::ZERO + Duration::from_secs(1);
-    let mut host = |endpoint: &Endpoint| hosts.get(endpoint.address);
+    let mut host = |endpoint: &Endpoint| hosts.get(endpoint.address, &UpstreamSettings::default());
     let settings = Rc::clone(before.settings());
     let cluster = Cluster::new(settings, &list([1, 2]), Some(&before), joined, &mut host);
     let share = |now: Time| {

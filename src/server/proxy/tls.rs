@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
+use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, ServerConfig};
@@ -41,8 +42,7 @@ struct CurrentTable;
 /// # Errors
 /// rustls', if the system has no randomness.
 pub(super) fn server_config() -> Result<Arc<ServerConfig>, rustls::Error> {
-    let provider = Arc::new(provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(rustls::ALL_VERSIONS)?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(CurrentTable));
@@ -52,7 +52,7 @@ pub(super) fn server_config() -> Result<Arc<ServerConfig>, rustls::Error> {
 }
 
 /// AES-128 first: nobody breaks it, and it costs less than AES-256, which rustls would prefer.
-fn provider() -> rustls::crypto::CryptoProvider {
+pub(super) fn provider() -> Arc<CryptoProvider> {
     let mut provider = rustls::crypto::ring::default_provider();
     let aes_128 = [
         CipherSuite::TLS13_AES_128_GCM_SHA256,
@@ -60,7 +60,7 @@ fn provider() -> rustls::crypto::CryptoProvider {
         CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
     ];
     provider.cipher_suites.sort_by_key(|suite| !aes_128.contains(&suite.suite()));
-    provider
+    Arc::new(provider)
 }
 
 /// Serves the beginning of a TLS connection: returns it decrypted, or None if there is nothing left to
@@ -124,7 +124,7 @@ async fn refuse(mut connection: Connection, description: u8) -> Option<Connectio
 async fn terminate(connection: Connection, listener: Rc<Listener>) -> Option<Connection> {
     let Connection { client, input, .. } = connection;
     let Stream::Tcp(tcp) = client else { return None };
-    let Ok(mut stream) = TlsStream::new(tcp, Arc::clone(&connection.shared.tls), input) else {
+    let Ok(mut stream) = TlsStream::accept(tcp, Arc::clone(&connection.shared.tls), input) else {
         return None;
     };
     let mut early = Buffer::new();

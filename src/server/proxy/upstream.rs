@@ -1,20 +1,22 @@
-//! Connections to endpoints: establishing, keeping and reusing them.
+//! Connections to endpoints: keeping and reusing them.
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use super::dial::{Dial, Dials};
 use super::limits::{IDLE_PER_ENDPOINT, UPSTREAM_IDLE_TIMEOUT, UPSTREAM_KEEPALIVE};
 use super::stats::count;
+use crate::api::route::UpstreamSettings;
 use crate::io::buffer::Buffer;
 use crate::io::reactor;
 use crate::io::stream::Stream;
-use crate::io::tcp::TcpStream;
 use crate::kernel::Time;
 
-/// One address that requests are sent to, and its idle connections, the most recently used last.
+/// One address that requests are sent to in one way, and its idle connections, the most recently used last.
 pub(super) struct Host {
     pub(super) address: SocketAddr,
+    pub(super) dial: Rc<Dial>,
     idle: RefCell<Vec<Idle>>,
     /// No Service has this endpoint any more: connections are not kept.
     gone: Cell<bool>,
@@ -28,13 +30,15 @@ struct AllIdle {
 }
 
 struct Idle {
-    stream: TcpStream,
+    stream: Stream,
     since: Time,
 }
 
-/// All addresses in use. A host lives on while the tables change, with its connections.
+/// All addresses in use, each with each way of connecting. A host lives on while the tables change, with its
+/// connections.
 pub(super) struct Hosts {
-    by_address: RefCell<HashMap<SocketAddr, Rc<Host>>>,
+    by_address: RefCell<HashMap<(SocketAddr, u32), Rc<Host>>>,
+    dials: Dials,
     all_idle: Rc<AllIdle>,
 }
 
@@ -53,14 +57,16 @@ impl Hosts {
     /// No hosts, which together will keep at most `idle_limit` connections.
     pub(super) fn new(idle_limit: usize) -> Self {
         let all_idle = Rc::new(AllIdle { count: Cell::new(0), limit: idle_limit });
-        Self { by_address: RefCell::default(), all_idle }
+        Self { by_address: RefCell::default(), dials: Dials::default(), all_idle }
     }
 
-    pub(super) fn get(&self, address: SocketAddr) -> Rc<Host> {
+    pub(super) fn get(&self, address: SocketAddr, settings: &UpstreamSettings) -> Rc<Host> {
+        let dial = self.dials.get(settings);
         let mut hosts = self.by_address.borrow_mut();
-        let host = hosts.entry(address).or_insert_with(|| {
+        let host = hosts.entry((address, dial.id)).or_insert_with(|| {
             Rc::new(Host {
                 address,
+                dial,
                 idle: RefCell::new(Vec::new()),
                 gone: Cell::new(false),
                 all_idle: Rc::clone(&self.all_idle),
@@ -71,7 +77,7 @@ impl Hosts {
 
     /// Forgets all addresses but those that `used` names.
     pub(super) fn retain(&self, used: impl Fn(SocketAddr) -> bool) {
-        self.by_address.borrow_mut().retain(|address, host| {
+        self.by_address.borrow_mut().retain(|(address, _), host| {
             let keep = used(*address);
             if !keep {
                 host.gone.set(true);
@@ -81,13 +87,15 @@ impl Hosts {
         });
     }
 
-    /// Closes idle connections that are too old or were closed by the endpoint.
+    /// Closes idle connections that are too old or were closed by the endpoint, and forgets what no table names.
     pub(super) fn sweep(&self, now: Time) {
-        for host in self.by_address.borrow().values() {
+        self.by_address.borrow_mut().retain(|_, host| {
             host.close_idle(|idle| {
                 now.since(idle.since) >= UPSTREAM_IDLE_TIMEOUT || !idle.stream.is_quiet(false)
             });
-        }
+            Rc::strong_count(host) > 1 || !host.idle.borrow().is_empty()
+        });
+        self.dials.sweep();
     }
 
     /// Closes all idle connections.
@@ -115,12 +123,12 @@ impl Host {
     #[inline]
     pub(super) fn take_idle(self: &Rc<Self>, ask_kernel: bool) -> Option<Upstream> {
         loop {
-            let idle = self.idle.borrow_mut().pop()?;
+            let mut idle = self.idle.borrow_mut().pop()?;
             self.uncount(1);
             if idle.stream.is_quiet(ask_kernel) {
                 count(|c| c.upstream_reuses.add());
                 return Some(Upstream {
-                    stream: Stream::Tcp(idle.stream),
+                    stream: idle.stream,
                     host: Rc::clone(self),
                     reused: true,
                     input: Buffer::new(),
@@ -129,10 +137,10 @@ impl Host {
         }
     }
 
-    fn close_idle(&self, close: impl Fn(&Idle) -> bool) {
+    fn close_idle(&self, close: impl Fn(&mut Idle) -> bool) {
         let mut idle = self.idle.borrow_mut();
         let before = idle.len();
-        idle.retain(|idle| !close(idle));
+        idle.retain_mut(|idle| !close(idle));
         self.uncount(before - idle.len());
     }
 
@@ -146,26 +154,23 @@ impl Host {
 // === impl Upstream ===
 
 impl Upstream {
-    pub(super) fn fresh(stream: TcpStream, host: &Rc<Host>) -> Self {
+    /// A new connection; `input` is what the endpoint has already said.
+    pub(super) fn fresh(stream: Stream, input: Buffer, host: &Rc<Host>) -> Self {
         count(|c| c.upstream_connects.add());
         // A dead endpoint is noticed by other timeouts too.
-        let _ = stream.set_keepalive(UPSTREAM_KEEPALIVE);
-        Self {
-            stream: Stream::Tcp(stream),
-            host: Rc::clone(host),
-            reused: false,
-            input: Buffer::new(),
-        }
+        let _ = stream.tcp().set_keepalive(UPSTREAM_KEEPALIVE);
+        Self { stream, host: Rc::clone(host), reused: false, input }
     }
 
     /// Keeps the connection for another request, if there is room. Its last exchange must be over.
     #[inline]
     pub(super) fn keep(self) {
-        let Stream::Tcp(stream) = self.stream else { return };
+        let mut stream = self.stream;
         let host = &self.host;
         let mut idle = host.idle.borrow_mut();
         let room = idle.len() < IDLE_PER_ENDPOINT && host.all_idle.has_room();
         if room && !host.gone.get() {
+            stream.release();
             idle.push(Idle { stream, since: reactor::loop_now() });
             host.all_idle.count.set(host.all_idle.count.get() + 1);
             count(|c| c.upstream_idle.add());

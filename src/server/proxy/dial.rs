@@ -1,0 +1,199 @@
+//! Connecting to an endpoint the way its backend wants it: TCP, then TLS if there are settings for it. There is no
+//! falling back: what cannot be had with TLS is not had.
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+
+use super::stats::count;
+use super::upstream_tls::client_config;
+use crate::api::route::{UpstreamProtocol, UpstreamSettings, UpstreamTls};
+use crate::io::buffer::Buffer;
+use crate::io::stream::Stream;
+use crate::io::tcp::TcpStream;
+use crate::io::tls::TlsStream;
+
+/// How connections to the endpoints of a backend are made. Connections that were made in different ways are never taken
+/// for one another.
+pub(super) struct Dial {
+    /// Different for each of those that exist at a time.
+    pub(super) id: u32,
+    pub(super) protocol: UpstreamProtocol,
+    tls: Option<Rc<UpstreamTls>>,
+    security: Security,
+}
+
+enum Security {
+    Plain,
+    Tls(Arc<ClientConfig>, ServerName<'static>),
+    /// TLS is asked for, and cannot be had with these settings.
+    Unusable(String),
+}
+
+/// All ways in use. Each has its TLS configuration, and with it the sessions that can be resumed.
+#[derive(Default)]
+pub(super) struct Dials {
+    list: RefCell<Vec<Rc<Dial>>>,
+}
+
+/// What a connection is wanted for.
+#[derive(Clone, Copy)]
+pub(super) struct Call {
+    /// For bytes, none of HTTP's versions: none is offered.
+    pub(super) raw: bool,
+    /// On behalf of which client.
+    pub(super) from: Option<Origin>,
+}
+
+/// A client's connection, by its ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub(super) client: SocketAddr,
+    /// What the client has connected to.
+    pub(super) server: SocketAddr,
+}
+
+/// A connection on its way.
+pub(super) struct Connecting {
+    dial: Rc<Dial>,
+    state: State,
+    call: Call,
+    early: Buffer,
+}
+
+enum State {
+    Tcp(TcpStream),
+    Tls(Box<TlsStream>),
+    Over,
+}
+
+// === impl Dials ===
+
+impl Dials {
+    pub(super) fn get(&self, settings: &UpstreamSettings) -> Rc<Dial> {
+        let mut list = self.list.borrow_mut();
+        if let Some(dial) = list.iter().find(|dial| dial.is_for(settings)) {
+            return Rc::clone(dial);
+        }
+        let mut id = 0;
+        while list.iter().any(|dial| dial.id == id) {
+            id += 1;
+        }
+        let dial = Rc::new(Dial::new(id, settings));
+        list.push(Rc::clone(&dial));
+        dial
+    }
+
+    /// Forgets what nobody uses any more.
+    pub(super) fn sweep(&self) {
+        self.list.borrow_mut().retain(|dial| Rc::strong_count(dial) > 1);
+    }
+}
+
+// === impl Dial ===
+
+impl Dial {
+    fn new(id: u32, settings: &UpstreamSettings) -> Self {
+        let security = match &settings.tls {
+            None => Security::Plain,
+            Some(tls) => match secure(tls) {
+                Ok((config, name)) => Security::Tls(config, name),
+                Err(why) => {
+                    log::warn!("no TLS to backends called {}: {why}", tls.server_name);
+                    Security::Unusable(why)
+                }
+            },
+        };
+        Self { id, protocol: settings.protocol, tls: settings.tls.clone(), security }
+    }
+
+    fn is_for(&self, settings: &UpstreamSettings) -> bool {
+        self.protocol == settings.protocol && self.tls == settings.tls
+    }
+
+    /// Starts to connect.
+    ///
+    /// # Errors
+    /// The kernel's, or that there can be no TLS.
+    pub(super) fn connect(self: &Rc<Self>, to: SocketAddr, call: Call) -> io::Result<Connecting> {
+        if let Security::Unusable(why) = &self.security {
+            count(|c| c.upstream_tls_failures.add());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why.clone()));
+        }
+        let state = State::Tcp(TcpStream::connect(to)?);
+        Ok(Connecting { dial: Rc::clone(self), state, call, early: Buffer::new() })
+    }
+
+    /// The names of what is spoken within TLS (RFC 7301).
+    fn alpn(&self, raw: bool) -> Vec<Vec<u8>> {
+        match self.protocol {
+            _ if raw => Vec::new(),
+            UpstreamProtocol::Http1 => vec![b"http/1.1".to_vec()],
+            UpstreamProtocol::Http2 => vec![b"h2".to_vec()],
+        }
+    }
+}
+
+impl fmt::Debug for Dial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Dial({})", self.id)
+    }
+}
+
+fn secure(tls: &UpstreamTls) -> Result<(Arc<ClientConfig>, ServerName<'static>), String> {
+    let name = ServerName::try_from(&*tls.server_name)
+        .map_err(|_| format!("{:?} is no server name", tls.server_name))?;
+    let config = client_config(tls).map_err(|error| error.to_string())?;
+    Ok((config, name.to_owned()))
+}
+
+// === impl Connecting ===
+
+impl Connecting {
+    /// Ready with the connection, and what the endpoint has already said on it; or with the reason why there is none.
+    /// The deadline is the caller's.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, Buffer)>> {
+        loop {
+            match &mut self.state {
+                State::Tcp(tcp) => ready!(tcp.poll_connected(cx))?,
+                State::Tls(tls) => match ready!(tls.poll_handshake(cx, &mut self.early)) {
+                    Ok(()) => {}
+                    Err(error) => {
+                        count(|c| c.upstream_tls_failures.add());
+                        return Poll::Ready(Err(error));
+                    }
+                },
+                State::Over => return Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+            }
+            self.state = match (std::mem::replace(&mut self.state, State::Over), &self.dial.security)
+            {
+                (State::Tcp(tcp), Security::Tls(config, name)) => {
+                    let (config, name) = (Arc::clone(config), name.clone());
+                    let tls = TlsStream::connect(tcp, config, name, self.dial.alpn(self.call.raw));
+                    State::Tls(Box::new(tls.map_err(io::Error::other)?))
+                }
+                (State::Tcp(tcp), Security::Plain) => {
+                    return Poll::Ready(Ok((Stream::Tcp(tcp), Buffer::new())));
+                }
+                (State::Tls(tls), Security::Tls(..)) => return Poll::Ready(self.secured(tls)),
+                _ => return Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+            };
+        }
+    }
+
+    fn secured(&mut self, tls: Box<TlsStream>) -> io::Result<(Stream, Buffer)> {
+        let wants_http2 = self.dial.protocol == UpstreamProtocol::Http2 && !self.call.raw;
+        if wants_http2 && tls.protocol() != Some(b"h2") {
+            count(|c| c.upstream_tls_failures.add());
+            return Err(io::Error::other("the endpoint does not speak HTTP/2"));
+        }
+        count(|c| c.upstream_tls_handshakes.add());
+        Ok((Stream::Tls(tls), std::mem::take(&mut self.early)))
+    }
+}
