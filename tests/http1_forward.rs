@@ -222,6 +222,7 @@ fn expectations_and_upgrades_are_reported() {
 #[test]
 fn local_replies() {
     let ctx = ReplyContext {
+        grpc: false,
         head: false,
         client_version: Version::Http11,
         keep_alive: true,
@@ -272,6 +273,7 @@ fn redirects_to_https() {
     ] {
         let mut out = Vec::new();
         let ctx = ReplyContext {
+            grpc: false,
             head: false,
             client_version: Version::Http10,
             keep_alive: true,

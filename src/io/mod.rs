@@ -17,6 +17,5 @@ pub mod random;
 pub mod reactor;
 pub mod resolver;
 pub mod signals;
-pub mod stream;
 pub mod tcp;
 pub mod tls;

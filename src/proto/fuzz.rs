@@ -3,7 +3,7 @@
 //! A target is a function next to the codec that panics when an invariant is broken. It is
 //! registered by one line here and has a directory of the same name in `tests/fuzz/corpus/`.
 //! `tests/fuzz_corpus.rs` replays and mutates the corpora; `tests/fuzz/` runs them under libFuzzer.
-use super::{arp, claims, dns, http1, ndp, object, tls, vrrp, x509};
+use super::{arp, claims, dns, http1, http2, ndp, object, tls, vrrp, x509};
 
 /// Checks the invariants of a codec on arbitrary bytes; panics if one is broken.
 pub type Target = fn(&[u8]);
@@ -16,6 +16,9 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("http1_chunked", http1::fuzz::chunked),
     ("http1_request", http1::fuzz::request),
     ("http1_response", http1::fuzz::response),
+    ("http2_client", http2::fuzz::client),
+    ("http2_hpack", http2::fuzz::hpack),
+    ("http2_server", http2::fuzz::server),
     ("manifest", object::fuzz_manifest),
     ("ndp", ndp::fuzz),
     ("tls_client_hello", tls::fuzz_client_hello),

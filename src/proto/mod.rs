@@ -7,6 +7,7 @@ pub mod dns;
 pub mod ether;
 pub mod fuzz;
 pub mod http1;
+pub mod http2;
 pub mod ndp;
 pub mod object;
 pub mod tls;

@@ -261,22 +261,7 @@ impl ChunkedDecoder {
             return Err(ChunkFault::Trailer(HeadFault::BareLf));
         };
         let (name, value) = split_field(line).map_err(ChunkFault::Trailer)?;
-        let keep = match known(name) {
-            None => !is_refused_as_trailer(name),
-            Some(Known::Trailer | Known::Server | Known::Date | Known::Expect) => false,
-            Some(
-                Known::Host
-                | Known::Connection
-                | Known::ContentLength
-                | Known::TransferEncoding
-                | Known::HopByHop
-                | Known::Te
-                | Known::Upgrade
-                | Known::FramingLookalike,
-            ) => return Err(ChunkFault::ForbiddenTrailer),
-            // Headers this proxy vouches for.
-            Some(_) => false,
-        };
+        let keep = keeps_trailer(name).ok_or(ChunkFault::ForbiddenTrailer)?;
         if keep {
             let mut canonical = Vec::with_capacity(line.len() + 4);
             canonical.extend_from_slice(name);
@@ -291,6 +276,26 @@ impl ChunkedDecoder {
         self.trailer_line = self.trailers.len();
         self.state = State::TrailerStart;
         Ok(())
+    }
+}
+
+/// Whether a trailer is passed on; `None` if a message that has it is refused.
+#[must_use]
+pub fn keeps_trailer(name: &[u8]) -> Option<bool> {
+    match known(name) {
+        None => Some(!is_refused_as_trailer(name)),
+        Some(
+            Known::Host
+            | Known::Connection
+            | Known::ContentLength
+            | Known::TransferEncoding
+            | Known::HopByHop
+            | Known::Te
+            | Known::Upgrade
+            | Known::FramingLookalike,
+        ) => None,
+        // Headers this proxy vouches for, and those that say something about the trailers.
+        Some(_) => Some(false),
     }
 }
 

@@ -139,7 +139,7 @@ pub fn write_response_head(
             Some(n) => write_framing(out, BodyFraming::Length(n)),
             None => write_framing(out, sent.framing),
         }
-        if !sent.keep_alive {
+        if !sent.keep_alive && ctx.client_version != Version::Http2 {
             push_line(out, "connection", b"close");
         } else if ctx.client_version == Version::Http10 {
             push_line(out, "connection", b"keep-alive");
@@ -201,7 +201,7 @@ fn announced(head: &ResponseHead<'_, '_>, ctx: &ResponseContext<'_>) -> SentResp
     let framing = match head.framing {
         BodyFraming::Chunked | BodyFraming::UntilClose => match ctx.client_version {
             Version::Http11 => BodyFraming::Chunked,
-            Version::Http10 => BodyFraming::UntilClose,
+            Version::Http10 | Version::Http2 => BodyFraming::UntilClose,
         },
         framing => framing,
     };

@@ -40,7 +40,8 @@ mod tests;
 pub use authority::Authority;
 pub use body::{BodyDecoder, BodyEncoder, BodyPart, LengthCounter};
 pub use chunked::{
-    CHUNK_END, ChunkSizeLine, ChunkedDecoder, LAST_CHUNK, write_chunk, write_last_chunk,
+    CHUNK_END, ChunkSizeLine, ChunkedDecoder, LAST_CHUNK, keeps_trailer, write_chunk,
+    write_last_chunk,
 };
 pub use edit::{HeadEditor, is_editable};
 pub use error::{AuthorityFault, BodyError, ChunkFault, HeadFault, RequestError, ResponseError};
@@ -83,13 +84,15 @@ pub const MAX_TRAILER_BYTES: usize = 8 * 1024;
 /// Interim (1xx) responses an upstream may send before the final one.
 pub const MAX_INTERIM_RESPONSES: u8 = 16;
 
-/// Protocol version of a message, the only two there are.
+/// Protocol version of a message; those of HTTP/1 are the only two that are parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
     /// HTTP/1.0: no chunked coding, no persistence unless asked for.
     Http10,
     /// HTTP/1.1.
     Http11,
+    /// HTTP/2, of a client whose messages are translated: it has no say in framing and persistence.
+    Http2,
 }
 
 /// How the end of a body is found (RFC 9112 section 6.3).

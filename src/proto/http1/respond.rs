@@ -4,6 +4,7 @@
 use super::error::RequestError;
 use super::forward::push_decimal;
 use super::{Authority, Version};
+use std::io::Write as _;
 
 /// The interim response that lets a client send its body. Only to HTTP/1.1 clients that asked.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -72,6 +73,8 @@ pub struct ReplyContext<'a> {
     pub client_version: Version,
     /// Whether the client connection could persist: the request was read to its end.
     pub keep_alive: bool,
+    /// The request was a call of gRPC: an error is a status of gRPC, in a response that is nothing but trailers.
+    pub grpc: bool,
     /// Value of `server`.
     pub server: &'a str,
     /// Value of `date`.
@@ -82,10 +85,16 @@ pub struct ReplyContext<'a> {
 pub fn write_local_reply(out: &mut Vec<u8>, reply: LocalReply<'_>, ctx: &ReplyContext<'_>) -> bool {
     let (status, body) = reply.status_and_body();
     let keep_alive = ctx.keep_alive && !reply.ends_connection();
+    let (grpc_status, grpc_message) = (reply.grpc_status(), body);
+    let is_grpc = ctx.grpc && status >= 300;
+    let (status, body) = if is_grpc { (200, "") } else { (status, body) };
     out.extend_from_slice(b"HTTP/1.1 ");
     push_decimal(out, u64::from(status));
     out.push(b' ');
     out.extend_from_slice(reason_phrase(status).as_bytes());
+    if is_grpc {
+        write_grpc_status(out, grpc_status, grpc_message);
+    }
     match reply {
         LocalReply::RedirectToHttps { authority, target, port } => {
             write_location(out, "https", authority.host(), port, [target, "", ""]);
@@ -99,7 +108,8 @@ pub fn write_local_reply(out: &mut Vec<u8>, reply: LocalReply<'_>, ctx: &ReplyCo
         out.extend_from_slice(b"\r\ncontent-type: text/plain");
     }
     let may_have_length = status >= 200 && status != 204;
-    if may_have_length {
+    // On HTTP/2 the frame of the trailers is the end.
+    if may_have_length && !(is_grpc && ctx.client_version == Version::Http2) {
         out.extend_from_slice(b"\r\ncontent-length: ");
         push_decimal(out, body.len() as u64);
     }
@@ -107,7 +117,7 @@ pub fn write_local_reply(out: &mut Vec<u8>, reply: LocalReply<'_>, ctx: &ReplyCo
     out.extend_from_slice(ctx.server.as_bytes());
     out.extend_from_slice(b"\r\ndate: ");
     out.extend_from_slice(ctx.date.as_bytes());
-    if !keep_alive {
+    if !keep_alive && ctx.client_version != Version::Http2 {
         out.extend_from_slice(b"\r\nconnection: close");
     } else if ctx.client_version == Version::Http10 {
         out.extend_from_slice(b"\r\nconnection: keep-alive");
@@ -117,6 +127,22 @@ pub fn write_local_reply(out: &mut Vec<u8>, reply: LocalReply<'_>, ctx: &ReplyCo
         out.extend_from_slice(body.as_bytes());
     }
     keep_alive
+}
+
+/// The trailers of a failed call (gRPC's PROTOCOL-HTTP2.md): the message is percent-encoded.
+fn write_grpc_status(out: &mut Vec<u8>, status: u8, message: &str) {
+    out.extend_from_slice(b"\r\ncontent-type: application/grpc\r\ngrpc-status: ");
+    push_decimal(out, u64::from(status));
+    out.extend_from_slice(b"\r\ngrpc-message: ");
+    for byte in message.trim_end().bytes() {
+        match byte {
+            b'%' | ..b' ' | 0x7f.. => {
+                // Writing to a Vec cannot fail.
+                let _ = write!(out, "%{byte:02X}");
+            }
+            _ => out.push(byte),
+        }
+    }
 }
 
 fn write_location(out: &mut Vec<u8>, scheme: &str, host: &str, port: u16, target: [&str; 3]) {
@@ -140,6 +166,27 @@ impl<'a> LocalReply<'a> {
     #[must_use]
     pub fn status(&self) -> u16 {
         self.status_and_body().0
+    }
+
+    /// The status of gRPC that stands for this one (gRPC's http-grpc-status-mapping.md), except that a deadline of
+    /// the route is a deadline.
+    fn grpc_status(&self) -> u8 {
+        const UNKNOWN: u8 = 2;
+        const DEADLINE_EXCEEDED: u8 = 4;
+        const PERMISSION_DENIED: u8 = 7;
+        const UNIMPLEMENTED: u8 = 12;
+        const INTERNAL: u8 = 13;
+        const UNAVAILABLE: u8 = 14;
+        const UNAUTHENTICATED: u8 = 16;
+        match (self, self.status()) {
+            (Self::UpstreamTimeout, _) => DEADLINE_EXCEEDED,
+            (_, 400) => INTERNAL,
+            (_, 401) => UNAUTHENTICATED,
+            (_, 403) => PERMISSION_DENIED,
+            (_, 404) => UNIMPLEMENTED,
+            (_, 429 | 502..=504) => UNAVAILABLE,
+            _ => UNKNOWN,
+        }
     }
 
     fn status_and_body(&self) -> (u16, &'a str) {

@@ -7,6 +7,7 @@ use std::task::Poll;
 use super::dial::Origin;
 use super::exchange;
 use super::flow::poll_drain;
+use super::http2;
 use super::limits::{
     ANSWERS_PER_TURN, HEAD_TIMEOUT, KEEP_ALIVE_TIMEOUT, LINGER_LONGEST, LINGER_SILENCE,
     ROUNDS_PER_TURN, STREAM_IDLE_TIMEOUT,
@@ -17,8 +18,9 @@ use super::stats::count;
 use super::table::Snapshot;
 use crate::api::route::{Listener, ListenerProtocol, TlsAction};
 use crate::io::buffer::Buffer;
+use crate::io::event_loop;
 use crate::io::reactor::loop_now;
-use crate::io::stream::Stream;
+use super::stream::Stream;
 use crate::proto::http1::{HeadProgress, LocalReply, PeerAddress, Version};
 
 /// The scope of a connection whose listener is not there any more; no host has it.
@@ -48,7 +50,8 @@ pub(super) struct Connection {
     pub(super) to_client: Buffer,
     /// To be sent to the endpoint.
     pub(super) to_upstream: Buffer,
-    pub(super) admission: Admission,
+    /// None of a stream of HTTP/2: its connection has one.
+    pub(super) admission: Option<Admission>,
 }
 
 /// What becomes of a connection after an exchange.
@@ -73,7 +76,12 @@ enum Waited {
 /// Serves a client until the connection is over.
 pub(super) async fn serve(mut connection: Connection) {
     let mut in_a_row = 0u32;
+    let mut began = false;
     loop {
+        if !began && http2::is_wanted(&connection) {
+            // Another task, so that this one's memory is given back.
+            return event_loop::spawn_connection(http2::serve(connection)).detach();
+        }
         let after = match request::next(&mut connection) {
             Next::Incomplete => match connection.receive().await {
                 Waited::More => continue,
@@ -81,13 +89,17 @@ pub(super) async fn serve(mut connection: Connection) {
                 Waited::TooLong => connection.give_up_waiting().await,
             },
             Next::Answered(keep_alive) => {
+                began = true;
                 in_a_row += 1;
                 if in_a_row.is_multiple_of(ANSWERS_PER_TURN) {
                     smol::future::yield_now().await;
                 }
                 connection.answered(keep_alive).await
             }
-            Next::Forward(job) => exchange::forward(&mut connection, job).await,
+            Next::Forward(job) => {
+                began = true;
+                exchange::forward(&mut connection, job).await
+            }
         };
         match after {
             After::KeepAlive => {}
@@ -133,7 +145,7 @@ impl Connection {
     /// Postpones the end that silence brings.
     #[inline]
     pub(super) fn alive(&self) {
-        self.client.tcp().set_deadline(loop_now() + STREAM_IDLE_TIMEOUT);
+        self.client.set_deadline(loop_now() + STREAM_IDLE_TIMEOUT);
     }
 
     /// Waits for (more of) a request head.
@@ -141,8 +153,10 @@ impl Connection {
         let fresh = self.input.is_empty();
         if fresh {
             self.release();
-            self.admission.begin_idle();
-            self.client.tcp().set_deadline(loop_now() + KEEP_ALIVE_TIMEOUT);
+            if let Some(admission) = &self.admission {
+                admission.begin_idle();
+            }
+            self.client.set_deadline(loop_now() + KEEP_ALIVE_TIMEOUT);
         } else {
             self.begin_head();
         }
@@ -152,18 +166,19 @@ impl Connection {
                 Poll::Ready(Ok(_)) => return Poll::Ready(Waited::More),
                 Poll::Pending => {}
             }
-            if self.client.tcp().fd().poll_expired(cx).is_ready() {
+            if self.client.poll_expired(cx).is_ready() {
                 return Poll::Ready(Waited::TooLong);
             }
-            let closing = self.shared.is_draining() || self.admission.is_unwanted();
+            let unwanted = self.admission.as_ref().is_some_and(Admission::is_unwanted);
+            let closing = self.shared.is_draining() || unwanted;
             if fresh && (closing || self.is_unclaimed()) {
                 return Poll::Ready(Waited::Draining);
             }
             Poll::Pending
         })
         .await;
-        if fresh {
-            self.admission.end_idle();
+        if fresh && let Some(admission) = &self.admission {
+            admission.end_idle();
         }
         self.begin_head();
         waited
@@ -172,12 +187,12 @@ impl Connection {
     /// Starts the time for a head, once, with its first byte.
     fn begin_head(&mut self) {
         if !std::mem::replace(&mut self.head_began, true) {
-            self.client.tcp().set_deadline(loop_now() + HEAD_TIMEOUT);
+            self.client.set_deadline(loop_now() + HEAD_TIMEOUT);
         }
     }
 
     /// Whether nobody listens any more where this client has connected to.
-    fn is_unclaimed(&self) -> bool {
+    pub(super) fn is_unclaimed(&self) -> bool {
         !self.shared.is_current(&self.snapshot) && self.shared.current().door(self.local).is_none()
     }
 
@@ -186,7 +201,7 @@ impl Connection {
         if self.input.is_empty() {
             return After::Abort;
         }
-        let answer = Answer { version: Version::Http11, head: false, keep_alive: false };
+        let answer = Answer::closing(Version::Http11);
         request::reply_to(self.to_client.vec(), LocalReply::RequestTimeout, answer);
         self.answered(false).await
     }
@@ -196,9 +211,10 @@ impl Connection {
         self.alive();
         let sent = poll_fn(|cx| {
             if let Poll::Ready(sent) = poll_drain(cx, &mut self.client, &mut self.to_client) {
+                self.client.finish(&[]);
                 return Poll::Ready(sent.is_ok());
             }
-            self.client.tcp().fd().poll_expired(cx).map(|()| false)
+            self.client.poll_expired(cx).map(|()| false)
         })
         .await;
         match (sent, keep_alive) {
@@ -221,7 +237,7 @@ impl Connection {
     /// a closed socket, would destroy it (RFC 9112 section 9.6).
     pub(super) async fn linger(mut self) {
         let last = loop_now() + LINGER_LONGEST;
-        self.client.tcp().set_deadline(loop_now() + LINGER_SILENCE);
+        self.client.set_deadline(loop_now() + LINGER_SILENCE);
         let mut closed = false;
         poll_fn(|cx| {
             if !std::mem::replace(&mut closed, true) {
@@ -233,11 +249,11 @@ impl Connection {
                     Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
                     Poll::Ready(Ok(_)) if loop_now() >= last => return Poll::Ready(()),
                     Poll::Ready(Ok(_)) => {
-                        self.client.tcp().set_deadline(last.min(loop_now() + LINGER_SILENCE));
+                        self.client.set_deadline(last.min(loop_now() + LINGER_SILENCE));
                     }
                     Poll::Pending => {
                         self.release();
-                        return self.client.tcp().fd().poll_expired(cx);
+                        return self.client.poll_expired(cx);
                     }
                 }
             }

@@ -15,7 +15,7 @@ use super::stats::count;
 use super::upstream_tls::client_config;
 use crate::api::route::{UpstreamProtocol, UpstreamSettings, UpstreamTls};
 use crate::io::buffer::Buffer;
-use crate::io::stream::Stream;
+use super::stream::Stream;
 use crate::io::tcp::TcpStream;
 use crate::io::tls::TlsStream;
 

@@ -21,10 +21,10 @@ use super::request::{Job, SERVER, reply_to};
 use super::stats::count;
 use super::tunnel;
 use super::upstream::Upstream;
-use crate::api::route::RetryPolicy;
+use crate::api::route::{RetryPolicy, UpstreamProtocol};
 use crate::io::random;
 use crate::io::reactor::{Timer, loop_now};
-use crate::io::tcp::TcpStream;
+use super::stream::Stream;
 use crate::kernel::Time;
 use crate::proto::http1::reuse::{ClientExchange, UpstreamExchange};
 use crate::proto::http1::{
@@ -107,7 +107,11 @@ enum Unreached {
 
 /// Forwards a request whose head is in `to_upstream`, and its response.
 pub(super) async fn forward(connection: &mut Connection, job: Job) -> After {
-    let upload = Flow::new(job.framing, job.framing);
+    let to_http2 = job.cluster.settings().protocol == UpstreamProtocol::Http2;
+    let upload = Flow::between(
+        (job.framing, connection.client.is_http2()),
+        (job.framing, to_http2),
+    );
     let mut exchange = Exchange {
         connection,
         timer: None,
@@ -231,11 +235,11 @@ impl Exchange<'_> {
         self.lease = None;
         let mut timer = Timer::at(at);
         poll_fn(|cx| {
-            let fd = self.connection.client.tcp().fd();
-            if fd.is_down() {
+            let client = &self.connection.client;
+            if client.is_down() {
                 return Poll::Ready(false);
             }
-            let _ = fd.poll_readable(cx);
+            client.watch(cx);
             Pin::new(&mut timer).poll(cx).map(|()| true)
         })
         .await
@@ -290,7 +294,7 @@ impl Exchange<'_> {
             }
             // One that does not answer at once is given up early if there is another.
             let patience = if attempt < attempts { FIRST_CONNECT_TIMEOUT } else { CONNECT_TIMEOUT };
-            let client = self.connection.client.tcp();
+            let client = &self.connection.client;
             let call = Call { raw: false, from: Some(self.connection.origin()) };
             // Rare, and larger than what it interrupts.
             let connecting = connect(&lease.member, call, Some(client), patience, &mut self.timer);
@@ -302,7 +306,7 @@ impl Exchange<'_> {
                 Err(Unreached::Failed) => lease.report(loop_now(), true),
             }
             self.avoid = self.lease.take().map(|lease| Rc::clone(&lease.member));
-            if self.connection.client.tcp().fd().is_down() {
+            if self.connection.client.is_down() {
                 return Err(Failure::ClientGone);
             }
         }
@@ -362,19 +366,19 @@ impl Exchange<'_> {
         if std::mem::take(&mut self.upload.moved) {
             self.connection.alive();
         }
-        let fd = self.connection.client.tcp().fd();
-        if fd.is_down() {
+        let client = &self.connection.client;
+        if client.is_down() {
             return Poll::Ready(Failure::ClientGone);
         }
         if is_late(&mut self.timer, cx) {
             return Poll::Ready(Failure::UpstreamSlow);
         }
-        if fd.poll_expired(cx).is_ready() {
+        if client.poll_expired(cx).is_ready() {
             let slow = self.upload_state == Upload::Flowing && !self.upload.is_received();
             return Poll::Ready(if slow { Failure::ClientSlow } else { Failure::UpstreamSlow });
         }
         // Only so that a reset by the client is noticed.
-        let _ = fd.poll_readable(cx);
+        client.watch(cx);
         Poll::Pending
     }
 
@@ -397,7 +401,10 @@ impl Exchange<'_> {
         };
         match sent {
             Poll::Pending => {}
-            Poll::Ready(Ok(())) => self.upload_state = Upload::Done,
+            Poll::Ready(Ok(())) => {
+                upstream.stream.finish(&self.upload.trailers(&self.connection.client));
+                self.upload_state = Upload::Done;
+            }
             Poll::Ready(Err(FlowError::Sink)) => self.upload_state = Upload::Refused,
             Poll::Ready(Err(error)) => return Err(Failure::of_upload(&error)),
         }
@@ -406,7 +413,9 @@ impl Exchange<'_> {
 
     fn closed_early(&self, upstream: &Upstream) -> Head {
         let nothing_came = upstream.input.is_empty() && self.interim == 0;
-        if upstream.reused && nothing_came && self.may_repeat() {
+        // What an endpoint has refused unseen can be sent again whatever it is.
+        let refused = self.kept && upstream.stream.was_refused();
+        if nothing_came && (refused || upstream.reused && self.may_repeat()) {
             return Head::Stale;
         }
         Head::Failed(Failure::UpstreamGone)
@@ -456,7 +465,10 @@ impl Exchange<'_> {
             count(|c| c.response(head.status));
             let is_final = !head.is_interim();
             let response = is_final.then(|| Response {
-                download: Flow::new(head.framing, sent.framing),
+                download: Flow::between(
+                    (head.framing, upstream.stream.is_http2()),
+                    (sent.framing, false),
+                ),
                 upstream_keep_alive: head.keep_alive,
                 client_keep_alive: sent.keep_alive,
                 switched: head.is_switch(),
@@ -556,8 +568,14 @@ impl Exchange<'_> {
         match passed {
             // An endpoint that persists reads the rest of the body (RFC 9112 section 9.3).
             Poll::Ready(Ok(()))
-                if self.upload_state == Upload::Flowing && response.upstream_keep_alive => {}
-            Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+                if self.upload_state == Upload::Flowing && response.upstream_keep_alive =>
+            {
+                client.finish(&response.download.trailers(&upstream.stream));
+            }
+            Poll::Ready(Ok(())) => {
+                client.finish(&response.download.trailers(&upstream.stream));
+                return Poll::Ready(Ok(()));
+            }
             Poll::Ready(Err(FlowError::Sink)) => return Poll::Ready(Err(Failure::ClientGone)),
             Poll::Ready(Err(FlowError::Source)) => {
                 return Poll::Ready(Err(Failure::UpstreamGone));
@@ -658,7 +676,7 @@ pub(super) async fn connect_any(
     connection: &Connection,
     cluster: &Rc<Cluster>,
 ) -> Option<(Upstream, Lease)> {
-    let client = connection.client.tcp();
+    let client = &connection.client;
     let call = Call { raw: true, from: Some(connection.origin()) };
     let mut avoid = None;
     let attempts = cluster.members().len().min(CONNECT_ATTEMPTS);
@@ -689,7 +707,7 @@ pub(super) async fn connect_any(
 async fn connect(
     member: &Rc<Member>,
     call: Call,
-    client: Option<&TcpStream>,
+    client: Option<&Stream>,
     patience: Duration,
     timer: &mut Option<Timer>,
 ) -> Result<Upstream, Unreached> {
@@ -705,7 +723,7 @@ async fn connect(
                 return Poll::Ready(connected);
             }
             is_late_now = is_late(timer, cx);
-            let expired = client.is_some_and(|client| client.fd().poll_expired(cx).is_ready());
+            let expired = client.is_some_and(|client| client.poll_expired(cx).is_ready());
             if is_late_now || expired {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
@@ -716,7 +734,7 @@ async fn connect(
     match connected {
         Ok((stream, input)) => {
             member.set_dead(false);
-            Ok(Upstream::fresh(stream, input, &member.host))
+            Ok(Upstream::fresh(stream, input, &member.host, call.raw))
         }
         Err(error) => {
             count(|c| c.upstream_connect_failures.add());

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use super::limits::{PENDING_BYTES, ROUNDS_PER_TURN};
 use crate::io::buffer::Buffer;
-use crate::io::stream::Stream;
+use super::stream::Stream;
 use crate::proto::http1::{BodyDecoder, BodyEncoder, BodyError, BodyFraming};
 
 /// A body on its way.
@@ -57,6 +57,28 @@ impl Flow {
         }
     }
 
+    /// As [`Flow::new`], where either end may be a stream of HTTP/2 (true): there a body is plain bytes, whose end the
+    /// stream has. Its length was compared with the declared one.
+    pub(super) fn between(received: (BodyFraming, bool), sent: (BodyFraming, bool)) -> Self {
+        let received = match received {
+            (BodyFraming::None, _) | (_, false) => received.0,
+            (_, true) => BodyFraming::UntilClose,
+        };
+        let sent = match sent {
+            (BodyFraming::Chunked, true) => BodyFraming::UntilClose,
+            (framing, _) => framing,
+        };
+        Self::new(received, sent)
+    }
+
+    /// The trailers of the body, which has come from `source` to its end.
+    pub(super) fn trailers(&self, source: &Stream) -> Vec<u8> {
+        match self.decoder.trailers() {
+            [] => source.trailers(),
+            trailers => trailers.to_vec(),
+        }
+    }
+
     /// Whether the sender's body has been received to its end.
     #[inline]
     pub(super) fn is_received(&self) -> bool {
@@ -81,8 +103,8 @@ impl Flow {
             self.pass(cx, &mut source, &mut sink)?;
             if self.decoder.is_done() && !self.finished {
                 self.finished = true;
-                let trailers = self.decoder.trailers();
-                self.encoder.finish(trailers, sink.pending.vec()).map_err(FlowError::Malformed)?;
+                let trailers = self.trailers(source.stream);
+                self.encoder.finish(&trailers, sink.pending.vec()).map_err(FlowError::Malformed)?;
             }
             ready!(self.flush(cx, &mut sink)).map_err(|_| FlowError::Sink)?;
             if self.finished {
@@ -128,7 +150,8 @@ impl Flow {
             }
             if self.decoder.is_done() {
                 self.finished = true;
-                let ended = self.encoder.finish(self.decoder.trailers(), pending.vec());
+                let trailers = self.trailers(source.stream);
+                let ended = self.encoder.finish(&trailers, pending.vec());
                 return Poll::Ready(ended.map(|()| true).map_err(FlowError::Malformed));
             }
             if pending.len() >= limit {

@@ -5,6 +5,8 @@ use crate::io::tcp::Keepalive;
 
 /// From the first byte of a request head to its last; slowloris lives from longer ones.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a client of HTTP/2 may take to confirm that it knows that its connection will end.
+pub(super) const GOAWAY_PATIENCE: Duration = Duration::from_secs(1);
 /// Between two requests on a client connection. Longer than what load balancers and browsers keep
 /// connections for (60 to 300 s), so that the client closes first and no request meets a closing one.
 pub(super) const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(400);

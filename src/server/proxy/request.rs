@@ -57,6 +57,8 @@ pub(super) struct Answer {
     pub(super) version: Version,
     pub(super) head: bool,
     pub(super) keep_alive: bool,
+    /// It is a call of gRPC, whose errors have a form of their own.
+    pub(super) grpc: bool,
 }
 
 /// A request head, and all that decides what is done with it.
@@ -79,6 +81,7 @@ pub(super) fn next(connection: &mut Connection) -> Next {
         return Next::Incomplete;
     }
     connection.refresh();
+    let version = if connection.client.is_http2() { Version::Http2 } else { Version::Http11 };
     let mut slots = HeaderSlots::new();
     let Connection { input, progress, to_client, to_upstream, head_began, .. } = connection;
     let (head, consumed) = match parse_request(input.as_slice(), &mut slots, progress) {
@@ -86,15 +89,16 @@ pub(super) fn next(connection: &mut Connection) -> Next {
         Ok(Parsed::Complete(head, consumed)) => (head, consumed),
         Err(error) => {
             count(|c| c.bad_requests.add());
-            let answer = Answer { version: Version::Http11, head: false, keep_alive: false };
+            let answer = Answer::closing(version);
             return Next::Answered(reply_to(to_client.vec(), LocalReply::Refused(error), answer));
         }
     };
     count(|c| c.requests.add());
     let answer = Answer {
-        version: head.version,
+        version: if version == Version::Http2 { version } else { head.version },
         head: head.is_head(),
         keep_alive: head.keep_alive && !connection.shared.is_draining(),
+        grpc: is_grpc(&head),
     };
     let listener = connection.listener.as_deref();
     let found = listener.map_or(Found::None, |listener| {
@@ -132,6 +136,15 @@ pub(super) fn next(connection: &mut Connection) -> Next {
     progress.reset();
     *head_began = false;
     next
+}
+
+// === impl Answer ===
+
+impl Answer {
+    /// To a request of which nothing is known; the connection closes.
+    pub(super) const fn closing(version: Version) -> Self {
+        Self { version, head: false, keep_alive: false, grpc: false }
+    }
 }
 
 // === impl Asked ===
@@ -257,6 +270,15 @@ fn reply_bodyless(
     reply_to(out, reply, Answer { keep_alive: answer.keep_alive && bodyless, ..answer })
 }
 
+/// Whether the content is that of gRPC, of any flavour (but gRPC-Web, whose clients want HTTP's errors).
+fn is_grpc(head: &RequestHead<'_, '_>) -> bool {
+    if head.method != "POST" {
+        return false;
+    }
+    let rest = head.header("content-type").and_then(|t| t.strip_prefix(b"application/grpc"));
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
 /// RFC 9110 section 9.2.2.
 fn is_idempotent(method: &str) -> bool {
     matches!(method, "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE" | "TRACE")
@@ -273,6 +295,7 @@ pub(super) fn reply_to(out: &mut Vec<u8>, reply: LocalReply<'_>, answer: Answer)
             head: answer.head,
             client_version: answer.version,
             keep_alive: answer.keep_alive,
+            grpc: answer.grpc,
             server: SERVER,
             date,
         };

@@ -88,7 +88,7 @@ impl Shared {
         let closed = old.has_doors_that_are_not_in(&self.current.borrow());
         drop(old);
         if closed {
-            self.wake_idle();
+            self.wake_all();
         }
     }
 
@@ -96,7 +96,7 @@ impl Shared {
     pub(super) fn drain(&self) {
         self.draining.set(true);
         self.hosts.close_all();
-        self.wake_idle();
+        self.wake_all();
     }
 
     #[inline]
@@ -155,12 +155,10 @@ impl Shared {
         false
     }
 
-    /// Lets idle connections see whether they are still wanted.
-    fn wake_idle(&self) {
+    /// Lets connections see whether they are still wanted: those that wait, and those of HTTP/2.
+    fn wake_all(&self) {
         for member in self.connections.borrow().iter().flatten() {
-            if member.state.get() == State::Idle {
-                member.wake.wake();
-            }
+            member.wake.wake();
         }
     }
 }

@@ -38,6 +38,8 @@ counters! {
     connections_accepted,
     /// Client connections open now.
     connections_open,
+    /// Client connections that speak HTTP/2, since the start.
+    http2_connections,
     /// Client connections closed at once because there were too many.
     connections_refused,
     /// Idle client connections closed to make room for new ones.

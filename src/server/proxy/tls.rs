@@ -18,7 +18,7 @@ use super::tunnel;
 use crate::api::route::{Listener, Route, TlsAction};
 use crate::io::buffer::Buffer;
 use crate::io::reactor::loop_now;
-use crate::io::stream::Stream;
+use super::stream::Stream;
 use crate::io::tls::TlsStream;
 use crate::proto::tls::{ClientHelloError, Peeked, alert, peek_client_hello};
 
@@ -46,7 +46,7 @@ pub(super) fn server_config() -> Result<Arc<ServerConfig>, rustls::Error> {
         .with_protocol_versions(rustls::ALL_VERSIONS)?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(CurrentTable));
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.ticketer = rustls::crypto::ring::Ticketer::new()?;
     Ok(Arc::new(config))
 }
@@ -66,7 +66,7 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
 /// Serves the beginning of a TLS connection: returns it decrypted, or None if there is nothing left to
 /// do, because it was handed to a backend or refused.
 pub(super) async fn handshake(mut connection: Connection) -> Option<Connection> {
-    connection.client.tcp().set_deadline(loop_now() + HANDSHAKE_TIMEOUT);
+    connection.client.set_deadline(loop_now() + HANDSHAKE_TIMEOUT);
     let hello = match peek(&mut connection).await {
         Ok(hello) => hello?,
         Err(description) => return refuse(connection, description).await,
@@ -104,7 +104,7 @@ async fn peek(connection: &mut Connection) -> Result<Option<crate::proto::tls::C
             if let Poll::Ready(received) = client.poll_recv(cx, input) {
                 return Poll::Ready(received.is_ok_and(|got| got > 0));
             }
-            client.tcp().fd().poll_expired(cx).map(|()| false)
+            client.poll_expired(cx).map(|()| false)
         });
         if !received.await {
             count(|c| c.tls_failures.add());

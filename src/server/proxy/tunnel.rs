@@ -7,7 +7,7 @@ use super::limits::{ROUNDS_PER_TURN, STREAM_IDLE_TIMEOUT};
 use super::stats::count;
 use crate::io::buffer::Buffer;
 use crate::io::reactor::loop_now;
-use crate::io::stream::Stream;
+use super::stream::Stream;
 
 /// One end of a tunnel.
 pub(super) struct End<'a> {
@@ -24,17 +24,17 @@ pub(super) async fn run(mut client: End<'_>, mut upstream: End<'_>) {
     count(|c| c.tunnels.add());
     let mut up = Direction::default();
     let mut down = Direction::default();
-    client.stream.tcp().set_deadline(loop_now() + STREAM_IDLE_TIMEOUT);
+    client.stream.set_deadline(loop_now() + STREAM_IDLE_TIMEOUT);
     poll_fn(|cx| {
         let ups = up.poll(cx, &mut client, &mut upstream);
         let downs = down.poll(cx, &mut upstream, &mut client);
         if std::mem::take(&mut up.moved) | std::mem::take(&mut down.moved) {
-            client.stream.tcp().set_deadline(loop_now() + STREAM_IDLE_TIMEOUT);
+            client.stream.set_deadline(loop_now() + STREAM_IDLE_TIMEOUT);
         }
         match (ups, downs) {
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(()),
             (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => Poll::Ready(()),
-            _ => client.stream.tcp().fd().poll_expired(cx),
+            _ => client.stream.poll_expired(cx),
         }
     })
     .await;

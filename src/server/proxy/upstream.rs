@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::dial::{Dial, Dials};
+use super::http2;
 use super::limits::{IDLE_PER_ENDPOINT, UPSTREAM_IDLE_TIMEOUT, UPSTREAM_KEEPALIVE};
 use super::stats::count;
-use crate::api::route::UpstreamSettings;
+use crate::api::route::{UpstreamProtocol, UpstreamSettings};
 use crate::io::buffer::Buffer;
 use crate::io::reactor;
-use crate::io::stream::Stream;
+use super::stream::Stream;
 use crate::kernel::Time;
 
 /// One address that requests are sent to in one way, and its idle connections, the most recently used last.
@@ -18,6 +19,8 @@ pub(super) struct Host {
     pub(super) address: SocketAddr,
     pub(super) dial: Rc<Dial>,
     idle: RefCell<Vec<Idle>>,
+    /// The connections that carry many requests at a time.
+    pub(super) http2: http2::Pool,
     /// No Service has this endpoint any more: connections are not kept.
     gone: Cell<bool>,
     all_idle: Rc<AllIdle>,
@@ -68,6 +71,7 @@ impl Hosts {
                 address,
                 dial,
                 idle: RefCell::new(Vec::new()),
+                http2: http2::Pool::default(),
                 gone: Cell::new(false),
                 all_idle: Rc::clone(&self.all_idle),
             })
@@ -82,6 +86,7 @@ impl Hosts {
             if !keep {
                 host.gone.set(true);
                 host.close_idle(|_| true);
+                host.http2.retire();
             }
             keep
         });
@@ -93,7 +98,9 @@ impl Hosts {
             host.close_idle(|idle| {
                 now.since(idle.since) >= UPSTREAM_IDLE_TIMEOUT || !idle.stream.is_quiet(false)
             });
-            Rc::strong_count(host) > 1 || !host.idle.borrow().is_empty()
+            Rc::strong_count(host) > 1
+                || !host.idle.borrow().is_empty()
+                || !host.http2.is_empty()
         });
         self.dials.sweep();
     }
@@ -102,6 +109,7 @@ impl Hosts {
     pub(super) fn close_all(&self) {
         for host in self.by_address.borrow().values() {
             host.close_idle(|_| true);
+            host.http2.retire();
         }
     }
 }
@@ -122,6 +130,15 @@ impl Host {
     /// not be sent twice.
     #[inline]
     pub(super) fn take_idle(self: &Rc<Self>, ask_kernel: bool) -> Option<Upstream> {
+        if let Some(stream) = self.http2.open() {
+            count(|c| c.upstream_reuses.add());
+            return Some(Upstream {
+                stream: Stream::Http2(Some(stream)),
+                host: Rc::clone(self),
+                reused: true,
+                input: Buffer::new(),
+            });
+        }
         loop {
             let mut idle = self.idle.borrow_mut().pop()?;
             self.uncount(1);
@@ -154,11 +171,17 @@ impl Host {
 // === impl Upstream ===
 
 impl Upstream {
-    /// A new connection; `input` is what the endpoint has already said.
-    pub(super) fn fresh(stream: Stream, input: Buffer, host: &Rc<Host>) -> Self {
+    /// A new connection; `input` is what the endpoint has already said. `raw`: for bytes, none of HTTP's versions.
+    pub(super) fn fresh(stream: Stream, input: Buffer, host: &Rc<Host>, raw: bool) -> Self {
         count(|c| c.upstream_connects.add());
         // A dead endpoint is noticed by other timeouts too.
-        let _ = stream.tcp().set_keepalive(UPSTREAM_KEEPALIVE);
+        if let Some(tcp) = stream.tcp() {
+            let _ = tcp.set_keepalive(UPSTREAM_KEEPALIVE);
+        }
+        if host.dial.protocol == UpstreamProtocol::Http2 && !raw {
+            let stream = Stream::Http2(Some(http2::begin(stream, input, host)));
+            return Self { stream, host: Rc::clone(host), reused: false, input: Buffer::new() };
+        }
         Self { stream, host: Rc::clone(host), reused: false, input }
     }
 
@@ -166,6 +189,9 @@ impl Upstream {
     #[inline]
     pub(super) fn keep(self) {
         let mut stream = self.stream;
+        if stream.is_http2() {
+            return;
+        }
         let host = &self.host;
         let mut idle = host.idle.borrow_mut();
         let room = idle.len() < IDLE_PER_ENDPOINT && host.all_idle.has_room();

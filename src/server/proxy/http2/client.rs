@@ -1,0 +1,129 @@
+//! Connections to endpoints that speak HTTP/2: as many streams on each as the endpoint takes.
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::rc::{Rc, Weak};
+use std::task::Poll;
+
+use super::super::limits::UPSTREAM_IDLE_TIMEOUT;
+use super::super::stream::Stream;
+use super::super::upstream::Host;
+use super::driver::Driver;
+use super::session::{Session, millis};
+use super::stream_io::StreamIo;
+use crate::io::buffer::Buffer;
+use crate::io::event_loop;
+use crate::io::reactor::loop_now;
+use crate::kernel::Time;
+use crate::proto::http2::Connection as Protocol;
+
+/// The connections to one endpoint.
+#[derive(Default)]
+pub(in crate::server::proxy) struct Pool {
+    sessions: RefCell<Vec<Rc<Session>>>,
+}
+
+// === impl Pool ===
+
+impl Pool {
+    /// A stream on one of the connections, if any has room. The first one is filled first, so that those that are
+    /// not needed any more become idle.
+    pub(in crate::server::proxy) fn open(&self) -> Option<StreamIo> {
+        let sessions = self.sessions.borrow();
+        let free = sessions.iter().find(|session| {
+            let state = session.state();
+            !state.closed && state.protocol.room_for_streams() > session.opening.get()
+        })?;
+        Some(StreamIo::outgoing(free))
+    }
+
+    /// Whether there are no connections.
+    pub(in crate::server::proxy) fn is_empty(&self) -> bool {
+        self.sessions.borrow().is_empty()
+    }
+
+    /// Has all connections end, when their streams have.
+    pub(in crate::server::proxy) fn retire(&self) {
+        for session in self.sessions.borrow().iter() {
+            let mut state = session.state();
+            let (protocol, out) = state.parts();
+            protocol.depart(out);
+            state.wake_driver();
+        }
+    }
+
+    fn forget(&self, gone: &Rc<Session>) {
+        self.sessions.borrow_mut().retain(|session| !Rc::ptr_eq(session, gone));
+    }
+}
+
+/// Begins to speak HTTP/2 on a new connection to `host`, and opens a stream on it. `input` is what has arrived.
+pub(in crate::server::proxy) fn begin(transport: Stream, input: Buffer, host: &Rc<Host>) -> StreamIo {
+    let scheme = if matches!(transport, Stream::Tls(_)) { "https" } else { "http" };
+    let session = Rc::new(Session::new(Protocol::client(scheme, millis(loop_now()))));
+    host.http2.sessions.borrow_mut().push(Rc::clone(&session));
+    let stream = StreamIo::outgoing(&session);
+    let driver = Driver { session, input, failed: false };
+    event_loop::spawn_connection(run(transport, driver, Rc::downgrade(host))).detach();
+    stream
+}
+
+/// Runs a connection until it is over.
+async fn run(mut transport: Stream, mut driver: Driver, host: Weak<Host>) {
+    let session = Rc::clone(&driver.session);
+    // Not one that is closed by the endpoint, or breaks, is offered to anybody.
+    let _place = Place { session: Rc::clone(&session), host };
+    let mut waits = false;
+    driver.take(&mut |_| {});
+    let ended = poll_fn(|cx| {
+        let polled = driver.poll(cx, &mut transport, &mut |_| {});
+        if polled.is_ready() {
+            return polled;
+        }
+        let mut state = session.state();
+        let idle = state.protocol.stream_count() == 0 && session.opening.get() == 0;
+        if idle && !std::mem::replace(&mut waits, true) {
+            state.next_look = loop_now() + UPSTREAM_IDLE_TIMEOUT;
+            transport.set_deadline(state.next_look);
+        } else if !idle && std::mem::take(&mut waits) {
+            state.next_look = Time::MAX;
+        }
+        if transport.poll_expired(cx).is_ready() {
+            if waits {
+                let (protocol, out) = state.parts();
+                protocol.depart(out);
+                state.wake_driver();
+            }
+            state.expire();
+            state.next_look = Time::MAX;
+        }
+        let earliest = state.earliest().unwrap_or(Time::MAX);
+        if earliest < state.next_look {
+            state.next_look = earliest;
+            transport.set_deadline(earliest);
+        }
+        Poll::Pending
+    })
+    .await;
+    drop(driver);
+    if ended.is_ok() {
+        poll_fn(|cx| {
+            transport.close_write(cx);
+            Poll::Ready(())
+        })
+        .await;
+    }
+}
+
+/// A connection's place in the pool.
+struct Place {
+    session: Rc<Session>,
+    host: Weak<Host>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(host) = self.host.upgrade() {
+            host.http2.forget(&self.session);
+        }
+    }
+}
