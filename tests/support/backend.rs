@@ -51,6 +51,15 @@ impl Backend {
         })
     }
 
+    /// Answers every request with its own head and body.
+    pub fn echoing() -> Self {
+        Self::start(|mut peer| {
+            while let Some((head, body)) = peer.request() {
+                peer.answer(&String::from_utf8([head, body].concat()).unwrap());
+            }
+        })
+    }
+
     /// How many connections were made to it.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)

@@ -356,6 +356,12 @@ impl RouteSpec {
         }
     }
 
+    /// With what else the route does; called on the proxy's thread.
+    pub fn with(mut self, shape: impl Fn(&mut Route) + Send + Sync + 'static) -> Self {
+        self.shape = Some(Arc::new(shape));
+        self
+    }
+
     fn build(self) -> Route {
         let backend = |(name, weight): (String, u32)| Backend::new(service_port(&name), weight);
         let action = match self.action {
