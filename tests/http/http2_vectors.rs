@@ -1,7 +1,7 @@
 //! The rows "h2 to h1" of the framing vectors: what is refused, and what the endpoint sees of the rest.
 
 /// What becomes of a request.
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// RST_STREAM with this code, and nothing for the endpoint.
     Reset(u32),
     /// A response with this first byte of its block (an index of the static table), and nothing for the endpoint.
@@ -10,13 +10,13 @@ pub enum Verdict {
     Forwarded(&'static [&'static str], &'static str),
 }
 
-pub struct Vector {
-    pub name: &'static str,
+pub(crate) struct Vector {
+    pub(crate) name: &'static str,
     /// What replaces or follows the usual pseudo-header fields of a GET for `/`.
-    pub fields: &'static [(&'static [u8], &'static [u8])],
+    pub(crate) fields: &'static [(&'static [u8], &'static [u8])],
     /// DATA frames; none: HEADERS end the stream.
-    pub data: &'static [&'static [u8]],
-    pub verdict: Verdict,
+    pub(crate) data: &'static [&'static [u8]],
+    pub(crate) verdict: Verdict,
 }
 
 use Verdict::{Forwarded, Refused, Reset};
@@ -27,7 +27,7 @@ const BAD_REQUEST: u8 = 0x8c;
 
 macro_rules! vectors {
     ($($name:literal: [$($field:literal = $value:literal),*] [$($data:literal),*] => $verdict:expr;)*) => {
-        pub const VECTORS: &[Vector] = &[$(Vector {
+        pub(crate) const VECTORS: &[Vector] = &[$(Vector {
             name: $name,
             fields: &[$(($field, $value)),*],
             data: &[$($data),*],
