@@ -25,6 +25,7 @@ mod request;
 mod shared;
 mod stats;
 mod stream;
+mod subrequest;
 mod table;
 mod tls;
 mod tunnel;
