@@ -80,6 +80,14 @@ counters! {
     route_retries,
     /// Such attempts that were not made because a retry budget was spent.
     retries_over_budget,
+    /// Copies sent to mirrors.
+    mirrors,
+    /// Copies that were not, because too many were on their way.
+    mirrors_dropped,
+    /// Requests that an auth server has refused.
+    auth_denied,
+    /// Requests refused because an auth server gave no (sensible) answer.
+    auth_failures,
     /// Requests refused because their backend has as many as it may (circuit breaker).
     upstream_overflows,
     /// Idle connections to endpoints now.
