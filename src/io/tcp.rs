@@ -180,6 +180,21 @@ impl TcpStream {
         count(unsafe { libc::shutdown(self.fd.as_raw_fd(), libc::SHUT_WR) as isize }).map(|_| ())
     }
 
+    /// When the socket is closed the peer sees a reset, not an end, and nothing that is still unsent.
+    pub fn reset_on_close(&self) {
+        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+        // SAFETY: the value is what the option wants, and its size is given.
+        unsafe {
+            libc::setsockopt(
+                self.fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_LINGER,
+                (&raw const linger).cast(),
+                size_of::<libc::linger>() as libc::socklen_t,
+            );
+        }
+    }
+
     /// Whether an idle connection is still good for a request: nothing has arrived, the peer has not
     /// closed. Costs a system call only if `ask_kernel`, or if the last read may have left something.
     pub fn is_quiet(&self, ask_kernel: bool) -> bool {

@@ -12,7 +12,7 @@ use super::accept::accept;
 use super::limits::{FIRST_BIND_PAUSE, LONGEST_BIND_PAUSE};
 use super::shared::Shared;
 use crate::api::address::Port;
-use crate::api::datapath::{Socket, Sockets};
+use crate::api::datapath::{Socket, Sockets, Transport};
 use crate::io::event_loop;
 use crate::io::tcp::{ANY, TcpListener};
 use crate::kernel::Time;
@@ -93,12 +93,14 @@ impl HostPorts {
     pub(super) fn open(
         &mut self,
         now: Time,
-        wanted: &BTreeMap<Port, Vec<String>>,
+        wanted: &BTreeMap<(Transport, Port), Vec<String>>,
         shared: &Rc<Shared>,
     ) {
-        self.open.retain(|address, _| wanted.contains_key(&Port(address.port())));
-        self.failed.retain(|address, _| wanted.contains_key(&Port(address.port())));
-        for (port, services) in wanted {
+        let is_wanted =
+            |it: &SocketAddr| wanted.contains_key(&(Transport::Tcp, Port(it.port())));
+        self.open.retain(|address, _| is_wanted(address));
+        self.failed.retain(|address, _| is_wanted(address));
+        for ((_, port), services) in wanted.range((Transport::Tcp, Port(0))..(Transport::Udp, Port(0))) {
             for ip in ANY {
                 let address = SocketAddr::new(ip, port.0);
                 let waits = self.failed.get(&address).is_some_and(|failed| failed.retry > now);

@@ -1,9 +1,9 @@
 //! The proxy: HTTP/1.1 and TLS between clients and endpoints. The data path never asks anyone: it reads
 //! an immutable [`table::Snapshot`] that this server replaces whole.
 //!
-//! `accept.rs` a connection arrives · `tls.rs` handshake or passthrough · `connection.rs` one request
+//! `accept.rs` a connection arrives · `tls.rs` `terminate.rs` handshake or passthrough · `connection.rs` one request
 //! after the other · `request.rs` head to decision · `exchange.rs` one request and its response ·
-//! `matching.rs` which route · `filter/` what a route changes · `flow.rs` bodies · `tunnel.rs` upgrades ·
+//! `matching.rs` which route · `filter/` what a route changes · `flow.rs` bodies · `forward.rs` whole connections · `tunnel.rs` bytes both ways ·
 //! `dial.rs` `upstream_tls.rs` connecting · `upstream.rs` kept connections · `balance.rs` which backend · `cluster.rs` which endpoint · `probe.rs` dead ones ·
 //! `table.rs` what all of them read · `listen.rs` sockets · `limits.rs` every bound.
 mod accept;
@@ -15,6 +15,7 @@ mod dial;
 mod exchange;
 mod filter;
 mod flow;
+mod forward;
 mod http2;
 mod limits;
 mod listen;
@@ -26,6 +27,7 @@ mod shared;
 mod stats;
 mod stream;
 mod table;
+mod terminate;
 mod tls;
 mod tunnel;
 mod upstream;
@@ -44,6 +46,7 @@ use self::limits::{
 use self::listen::{HostPorts, Steered};
 use self::shared::Shared;
 use self::table::{Conflict, Snapshot};
+use self::terminate::Terminator;
 use crate::api::address::Generation;
 use crate::api::config::Config;
 use crate::api::datapath::Sockets;
@@ -99,7 +102,7 @@ impl Proxy {
         let connections = usize::try_from(connections).unwrap_or(usize::MAX);
         // So that busy clients, their endpoints and what is kept idle fit together.
         let idle_upstreams = usize::try_from(limit / 8).unwrap_or(usize::MAX).min(IDLE_TOTAL);
-        let tls = tls::server_config().expect("the kernel gives randomness once it has booted");
+        let tls = Terminator::new().expect("the kernel gives randomness once it has booted");
         let shared =
             Rc::new(Shared::new(config.xff_trusted_hops, connections, idle_upstreams, tls));
         let sockets = if config.no_bpf {

@@ -1,13 +1,11 @@
 //! What all connections of this thread share: the current tables, and who is connected.
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
-
-use rustls::ServerConfig;
 
 use super::limits::DISMISSAL_LOOKS;
 use super::stats::count;
 use super::table::Snapshot;
+use super::terminate::Terminator;
 use super::upstream::Hosts;
 use crate::io::reactor::WakeHandle;
 
@@ -17,7 +15,7 @@ pub(super) struct Shared {
     pub(super) hosts: Rc<Hosts>,
     pub(super) xff_trusted_hops: u8,
     pub(super) connection_limit: usize,
-    pub(super) tls: Arc<ServerConfig>,
+    pub(super) tls: Terminator,
     draining: Cell<bool>,
     connections: RefCell<Vec<Option<Member>>>,
     free: RefCell<Vec<usize>>,
@@ -55,7 +53,7 @@ impl Shared {
         xff_trusted_hops: u8,
         connection_limit: usize,
         idle_upstream_limit: usize,
-        tls: Arc<ServerConfig>,
+        tls: Terminator,
     ) -> Self {
         let hosts = Rc::new(Hosts::new(idle_upstream_limit));
         Self {
