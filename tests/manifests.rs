@@ -38,6 +38,52 @@ fn every_example_loads_without_an_error() {
     }
 }
 
+/// Examples that go together, and what is left to their user.
+const TOGETHER: &[(&[&str], &[&str])] = &[
+    (&["bookinfo", "gateway-class", "gateway-http"], &[]),
+    (
+        &["bookinfo", "gateway-class", "gateway-https"],
+        &["Secret default/demo-cert", "Secret default/demo-cert", "Service default/webpod"],
+    ),
+    (&["gateway-class", "gateway-tls-passthrough"], &[]),
+    (&["gateway-class", "gateway-echo", "gateway-splitting"], &[]),
+    (&["gateway-class", "gateway-echo", "gateway-request-header"], &[]),
+    (&["gateway-class", "gateway-grpc-route"], &[]),
+    (&["gateway-class", "gateway-grpc-tls-termination"], &["Secret default/grpc-certificate"]),
+    (&["bookinfo", "gateway-class", "gateway-http-migration"], &[]),
+    (&["ingress-path-types", "ingress-path-types-ingress"], &[]),
+    (&["bookinfo", "ingress-basic", "lb-ippool-l2policy"], &[]),
+    (
+        &["bookinfo", "ingress-dedicated-webpod", "ingress-other-class-nginx", "ingress-tls"],
+        &["Service default/webpod", "Service default/webpod", "Secret default/demo-cert"],
+    ),
+];
+
+#[test]
+fn the_examples_need_nothing_but_what_is_left_to_their_user() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/examples");
+    let mut named: Vec<PathBuf> = Vec::new();
+    for (names, missing) in TOGETHER {
+        let files: Vec<PathBuf> =
+            names.iter().map(|name| directory.join(format!("{name}.yaml"))).collect();
+        let check = env!("CARGO_BIN_EXE_pilus");
+        let output = std::process::Command::new(check).arg("check").args(&files).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let is_error = |line: &&str| line.contains(".yaml:") && !line.contains(": warning: ");
+        let errors: Vec<&str> = text.lines().filter(is_error).collect();
+        assert_eq!(errors.len(), missing.len(), "{names:?}: {text}");
+        for (error, missing) in errors.iter().zip(*missing) {
+            assert!(error.contains(&format!("{missing} does not exist")), "{error}");
+        }
+        named.extend(files);
+    }
+    let mut found = Vec::new();
+    yaml_files(&directory, &mut found);
+    for file in found {
+        assert!(named.contains(&file), "{} belongs to no set", file.display());
+    }
+}
+
 /// A manifest and the problems it must give, each as `pilus check` prints it without the file's name.
 struct Row {
     name: &'static str,

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::str::FromStr;
 
 use super::meta::NamespacedName;
+use crate::kernel::Time;
 
 /// An Ethernet address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -90,6 +91,12 @@ impl fmt::Display for Port {
 // === impl Generation ===
 
 impl Generation {
+    /// For the first version of a server that starts at `now`: later than all from before a restart, which come less
+    /// than once in a millisecond.
+    pub const fn first(now: Time) -> Self {
+        Self(now.as_nanos() / 1_000_000 + 1)
+    }
+
     /// The one after this.
     pub const fn next(self) -> Self {
         Self(self.0 + 1)

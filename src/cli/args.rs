@@ -256,7 +256,7 @@ noun!(
     note = "Exit code 1 if the request would not be served."
 )]
 pub(super) struct Explain {
-    /// http://HOST[:PORT]/PATH or https://…
+    /// http://HOST[:PORT]/PATH[?QUERY] or https://…; tls://HOST, tcp://HOST:PORT, udp://HOST:PORT
     #[argh(positional)]
     pub(super) url: String,
     /// method (default: GET)

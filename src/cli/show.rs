@@ -275,7 +275,7 @@ pub(super) fn routes(json: &Value) -> String {
             listener,
             item.text_at("host").to_owned(),
             item.text_at("match").to_owned(),
-            item.text_at("path").to_owned(),
+            route_path(item),
             action(item),
             joined(item.items_at("origins"), rule),
         ]);
@@ -283,12 +283,23 @@ pub(super) fn routes(json: &Value) -> String {
     table.render()
 }
 
+/// The path with what else must hold.
+fn route_path(item: &Value) -> String {
+    let conditions = item.items_at("conditions").iter().map(Value::plain);
+    let parts: Vec<String> =
+        std::iter::once(item.text_at("path").to_owned()).chain(conditions).collect();
+    parts.join(", ")
+}
+
 fn action(item: &Value) -> String {
     match item.text_at("action.type") {
         "Forward" => {
             let backends = item.items_at("action.backends");
             let backend = |it: &Value| {
-                let service = format!("{}:{}", name(it.get("service")), plain_at(it, "port"));
+                let service = match it.get("service") {
+                    Some(service) => format!("{}:{}", name(Some(service)), plain_at(it, "port")),
+                    None => format!("{} {}", plain_at(it, "status"), it.text_at("why")),
+                };
                 if backends.len() == 1 {
                     service
                 } else {
@@ -317,13 +328,14 @@ pub(super) fn config(json: &Value) -> String {
 /// `pilus explain`
 pub(super) fn explanation(json: &Value, style: Style) -> String {
     let mut out = String::new();
-    let request = format!(
-        "{} {}://{}{}",
-        json.text_at("request.method"),
-        json.text_at("request.scheme"),
-        host_port(json.text_at("request.host"), &plain_at(json, "request.port")),
-        json.text_at("request.path")
-    );
+    let scheme = json.text_at("request.scheme");
+    let place = host_port(json.text_at("request.host"), &plain_at(json, "request.port"));
+    let request = if scheme.starts_with("http") {
+        let (method, path) = (json.text_at("request.method"), json.text_at("request.path"));
+        format!("{method} {scheme}://{place}{path}")
+    } else {
+        format!("{scheme}://{place}")
+    };
     let _ = writeln!(out, "{}", style.bold(&clean(&request)));
     let steps = json.items_at("steps");
     let width = steps.iter().map(|it| it.text_at("step").len()).max().unwrap_or(0);

@@ -204,12 +204,20 @@ fn cases() -> Vec<Case> {
             "5 objects, 1 error, 0 warnings",
         ),
         case(
-            vec![("a.yaml", other_kind("gateway.networking.k8s.io/v1", "Gateway"))],
+            vec![("a.yaml", other_kind("gateway.networking.x-k8s.io/v1alpha1", "XMesh"))],
             &[
-                "m/a.yaml:2:1: warning: Gateway other: kind Gateway is not supported by this version and has \
+                "m/a.yaml:2:1: warning: XMesh other: kind XMesh is not supported by this version and has \
                  no effect",
             ],
-            "5 objects, 0 errors, 1 warning\nskipped, of kinds that are not read: 1 Gateway",
+            "5 objects, 0 errors, 1 warning\nskipped, of kinds that are not read: 1 XMesh",
+        ),
+        case(
+            vec![("a.yaml", other_kind("gateway.networking.k8s.io/v1", "Gateway"))],
+            &[
+                "m/a.yaml:4:1: Gateway default/other: spec.gatewayClassName: required, and missing",
+                "m/a.yaml:4:1: Gateway default/other: spec.listeners: required, and missing",
+            ],
+            "5 objects, 2 errors, 0 warnings",
         ),
         case(
             vec![("a.yaml", other_kind("apps/v1", "Deployment"))],

@@ -11,6 +11,7 @@ mod client;
 
 mod bad_input;
 mod commands;
+mod gateway;
 mod lifecycle;
 mod load;
 mod reload;

@@ -176,11 +176,9 @@ fn programmed_comes_from_effects() {
 
 #[test]
 fn unsupported_protocol() {
-    let strange = format!(
-        "x []\u{20}0: Accepted=False/UnsupportedProtocol Programmed=False/Invalid ResolvedRefs Conflicted"
-    );
+    let strange = "x [] 0: Accepted=False/UnsupportedProtocol Programmed=False/Invalid ResolvedRefs Conflicted";
     let router = with(gw(&[on("x 1111 INVALID")]), |_| {});
-    assert_eq!(router.listeners(Kind::Gateway, "infra/gw"), [strange.clone()]);
+    assert_eq!(router.listeners(Kind::Gateway, "infra/gw"), [strange]);
     let none = "Accepted=False/ListenersNotValid Programmed=False/Invalid";
     assert_eq!(router.conditions(Kind::Gateway, "infra/gw"), none);
     let router = with(gw(&[on("x 1111 INVALID"), on("http 80 HTTP")]), |_| {});

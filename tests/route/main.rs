@@ -10,7 +10,11 @@ mod gateway_build;
 #[cfg(test)]
 mod gateway_feature;
 #[cfg(test)]
+mod gateway_filter;
+#[cfg(test)]
 mod gateway_l4;
+#[cfg(test)]
+mod gateway_model;
 #[cfg(test)]
 mod gateway_policy;
 #[cfg(test)]

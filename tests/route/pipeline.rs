@@ -369,8 +369,19 @@ fn a_gateway_is_programmed_when_everybody_has_said_so_and_again_after_each_death
     for victim in [wiring::STORE, wiring::ROUTE, wiring::DATAPATH, wiring::PROXY, wiring::BPF] {
         let mut node = Node::new(with_gateway());
         assert_eq!(node.programmed(), good);
+        let version = |node: &Node| {
+            let listeners = Rc::clone(&node.seen.borrow().listeners);
+            (listeners.generation, listeners.routes)
+        };
+        let before = version(&node);
         node.crash(victim);
         assert_eq!(node.programmed(), good, "{victim:?}");
+        let after = version(&node);
+        match victim {
+            wiring::ROUTE => assert!(after.1 > before.1, "a new life, later numbers"),
+            wiring::DATAPATH => assert!(after.0 > before.0, "a new life, later numbers"),
+            _ => assert_eq!(after, before),
+        }
         let mut changed = (*node.seen.borrow().source).clone();
         let mut newer = gateway("infra/gw", &[on("http 81 HTTP")]);
         newer.meta.generation = 9;

@@ -38,7 +38,7 @@ fn an_empty_http_route_matches_every_path() {
     assert_eq!(route.rules.len(), 1);
     let path = PathMatcher::Prefix("/".into());
     let all = HttpRouteMatch { path, headers: Vec::new(), query: Vec::new(), method: None };
-    assert_eq!(route.rules[0].matches, [all.clone()]);
+    assert_eq!(route.rules[0].matches, std::slice::from_ref(&all));
     let (route, json) = http("{rules: [{matches: []}]}");
     assert_eq!(route.rules[0].matches, [all]);
     assert_eq!(json, r#""spec":{"rules":[{"matches":[]}]}}"#);

@@ -11,6 +11,9 @@ use crate::proto::value::{Data, Mark, Value};
 /// The bound that Kubernetes sets to all annotations of an object together.
 const MAX_ANNOTATION_BYTES: usize = 256 << 10;
 
+/// The label that the API server gives every Namespace: its name.
+const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
 /// How many fields of one object have a place of their own; those after them have that of their nearest
 /// parent. 1,000 rules of an Ingress fit.
 const MAX_FIELDS: usize = 16_384;
@@ -37,7 +40,7 @@ pub(super) fn decode(
     let metadata = value.get("metadata")?;
     let mark = value.member("metadata").map_or(value.mark, |member| member.mark);
     check_name(kind, metadata, mark, faults);
-    let labels = read_labels(metadata, "labels", faults);
+    let mut labels = read_labels(metadata, "labels", faults);
     let annotations = read_labels(metadata, "annotations", faults);
     for (key, text) in &labels {
         if let Err(message) = names::label_value(text) {
@@ -55,6 +58,10 @@ pub(super) fn decode(
     let origin = super::origin(context, value);
     let uid = object_uid(&key);
     fill_in(value, &key, &uid, life);
+    if kind == Kind::Namespace {
+        labels.insert(NAME_LABEL.into(), Str::clone(&key.name.name));
+        value.entry("metadata").entry("labels").set(NAME_LABEL, &*key.name.name);
+    }
     Some(Meta {
         name: key.name,
         labels,

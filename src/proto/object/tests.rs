@@ -209,3 +209,14 @@ fn typing_errors_are_near_and_other_words_are_not() {
     assert_eq!(did_you_mean("gateways", known), None);
     assert_eq!(did_you_mean(&"x".repeat(10_000), known), None);
 }
+
+#[test]
+fn a_namespace_is_labelled_with_its_name() {
+    let decoded =
+        object("apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {a: b}}\n");
+    let Object::Namespace(namespace) = decoded else { panic!("no Namespace") };
+    let label = namespace.meta.labels.get("kubernetes.io/metadata.name");
+    assert_eq!(label.map(|label| &**label), Some("shop"));
+    let labels = r#""labels":{"a":"b","kubernetes.io/metadata.name":"shop"}"#;
+    assert!(namespace.meta.json.contains(labels), "{}", namespace.meta.json);
+}

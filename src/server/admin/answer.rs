@@ -6,7 +6,7 @@ use super::http::Request;
 use super::moment::Moment;
 use super::object::select;
 use super::state::{State, place_of};
-use super::{API_VERSION, list, metrics, resource, status};
+use super::{API_VERSION, list, metrics, resource, routes, status};
 use crate::proto::value::{Value, to_json_compact};
 
 /// JSON, as every answer but `/metrics` and `/healthz` is.
@@ -108,7 +108,7 @@ pub(super) fn answer(state: &State, moment: Moment, scope: Scope, request: &Requ
             Answer::list(API_VERSION, "AddressList", list::addresses(state).into_iter())
         }
         "/v1/endpoints" => endpoints(state),
-        "/v1/routes" => routes(state),
+        "/v1/routes" => routes_answer(state),
         "/v1/explain" => explain_answer(state, moment, request),
         path => match path.strip_prefix("/v1/objects/") {
             Some(kind) => objects(state, kind, request),
@@ -143,19 +143,19 @@ fn endpoints(state: &State) -> Answer {
     Answer::list(API_VERSION, "EndpointList", items)
 }
 
-fn routes(state: &State) -> Answer {
+fn routes_answer(state: &State) -> Answer {
     let addresses = state.listener_addresses();
-    let mut hosts = Vec::new();
+    let mut sources = Vec::new();
     for listener in state.all_listeners() {
         let own = addresses.get(&place_of(&listener)).cloned().unwrap_or_default();
         let own: Rc<[_]> = own.into();
-        for (host, routes) in list::hosts(&listener) {
-            hosts.push((Rc::clone(&listener), Rc::clone(&own), host, routes));
+        for source in routes::sources(&listener) {
+            sources.push((Rc::clone(&listener), Rc::clone(&own), source));
         }
     }
-    let items = hosts.into_iter().flat_map(|(listener, addresses, host, routes)| {
-        list::routes_of_host(&listener, &addresses, &host, &routes)
-    });
+    let items = sources
+        .into_iter()
+        .flat_map(|(listener, addresses, source)| routes::items(&listener, &addresses, &source));
     Answer::list(API_VERSION, "RouteList", items)
 }
 

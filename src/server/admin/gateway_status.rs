@@ -135,3 +135,129 @@ fn parent_ref(parent: &ParentRef) -> Value {
         .with_some("sectionName", parent.section.as_deref())
         .with_some("port", parent.port)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::meta::Str;
+    use crate::api::object::gateway::ObjectRef;
+    use crate::api::status::{GatewayApiStatus, ListenerStatus, ParentStatus, Truth};
+    use crate::proto::value::to_json_compact;
+    use std::rc::Rc;
+
+    fn condition(kind: &'static str, status: Truth, reason: &str) -> Condition {
+        Condition { kind, status, reason: reason.into(), message: String::new() }
+    }
+
+    fn parent(section: Option<&str>) -> ParentStatus {
+        let object = ObjectRef {
+            group: GROUP.into(),
+            kind: "Gateway".into(),
+            namespace: section.map(|_| "infra".into()),
+            name: "g".into(),
+        };
+        ParentStatus {
+            parent: ParentRef {
+                object,
+                section: section.map(Str::from),
+                port: section.map(|_| 80),
+            },
+            controller: "a.b/c".into(),
+            conditions: vec![condition("Accepted", Truth::False, "NoMatchingParent")],
+        }
+    }
+
+    fn json(kind: Kind, status: GatewayApiStatus, transitions: Vec<u64>) -> String {
+        let accepted = (condition("Accepted", Truth::True, "Accepted"), 60);
+        let gateway = Some(ShownGateway { status: Rc::new(status), transitions });
+        let shown = ShownStatus { conditions: vec![accepted], gateway, ..ShownStatus::default() };
+        let mut status = super::status(kind, Some(&shown), 9).unwrap();
+        status.sort();
+        to_json_compact(&status)
+    }
+
+    #[test]
+    fn a_gateway_has_addresses_listeners_and_conditions() {
+        let listener = |name: &str, kinds: &[&'static str]| ListenerStatus {
+            name: name.into(),
+            supported_kinds: kinds.to_vec(),
+            attached_routes: 3,
+            conditions: vec![condition("Programmed", Truth::Unknown, "Pending")],
+        };
+        let status = GatewayApiStatus {
+            observed_generation: 4,
+            addresses: vec![("IPAddress".into(), "192.0.2.1".into())],
+            listeners: vec![listener("a", &["HTTPRoute"]), listener("b", &[])],
+            attached_listener_sets: Some(2),
+            ..GatewayApiStatus::default()
+        };
+        let programmed = |at: &str| {
+            format!(
+                r#"[{{"lastTransitionTime":"{at}","message":"","observedGeneration":4,"reason":"Pending","status":"Unknown","type":"Programmed"}}]"#
+            )
+        };
+        let accepted = r#"[{"lastTransitionTime":"1970-01-01T00:01:00Z","message":"","observedGeneration":4,"reason":"Accepted","status":"True","type":"Accepted"}]"#;
+        let (first, second) =
+            (programmed("1970-01-01T00:00:01Z"), programmed("1970-01-01T00:00:02Z"));
+        assert_eq!(
+            json(Kind::Gateway, status.clone(), vec![1, 2]),
+            format!(
+                r#"{{"addresses":[{{"type":"IPAddress","value":"192.0.2.1"}}],"attachedListenerSets":2,"conditions":{accepted},"listeners":[{{"attachedRoutes":3,"conditions":{first},"name":"a","supportedKinds":[{{"group":"gateway.networking.k8s.io","kind":"HTTPRoute"}}]}},{{"attachedRoutes":3,"conditions":{second},"name":"b","supportedKinds":[]}}]}}"#
+            )
+        );
+        let status = GatewayApiStatus { listeners: Vec::new(), ..status };
+        assert_eq!(
+            json(Kind::ListenerSet, status, Vec::new()),
+            format!(r#"{{"conditions":{accepted},"listeners":[]}}"#)
+        );
+    }
+
+    #[test]
+    fn routes_have_parents_and_policies_ancestors() {
+        let status = GatewayApiStatus {
+            observed_generation: 2,
+            parents: vec![parent(None), parent(Some("s"))],
+            ..GatewayApiStatus::default()
+        };
+        let entry = |at: u8, key: &str, rest: &str| {
+            format!(
+                r#""conditions":[{{"lastTransitionTime":"1970-01-01T00:00:0{at}Z","message":"","observedGeneration":2,"reason":"NoMatchingParent","status":"False","type":"Accepted"}}],"controllerName":"a.b/c","{key}":{{"group":"gateway.networking.k8s.io","kind":"Gateway","name":"g"{rest}}}"#
+            )
+        };
+        let more = r#","namespace":"infra","port":80,"sectionName":"s""#;
+        let both = [entry(5, "parentRef", ""), entry(6, "parentRef", more)];
+        assert_eq!(
+            json(Kind::TlsRoute, status.clone(), vec![5, 6]),
+            format!(r#"{{"parents":[{{{}}},{{{}}}]}}"#, both[0], both[1])
+        );
+        // The members of a policy's entry are in another order, for they are sorted by name.
+        let policy = json(Kind::BackendTlsPolicy, status, vec![5, 6]);
+        let start = r#"{"ancestors":[{"ancestorRef":{"group":"gateway.networking.k8s.io","kind":"Gateway","name":"g"},"conditions":["#;
+        assert!(policy.starts_with(start), "{policy}");
+        let none = GatewayApiStatus::default();
+        assert_eq!(json(Kind::HttpRoute, none, Vec::new()), r#"{"parents":[]}"#);
+    }
+
+    #[test]
+    fn a_class_has_features_and_what_nobody_claims_waits() {
+        let status = GatewayApiStatus {
+            supported_features: vec!["Gateway", "HTTPRoute"],
+            ..GatewayApiStatus::default()
+        };
+        let class = json(Kind::GatewayClass, status, Vec::new());
+        let end = r#","supportedFeatures":[{"name":"Gateway"},{"name":"HTTPRoute"}]}"#;
+        assert!(class.ends_with(end) && class.contains(r#""observedGeneration":9"#), "{class}");
+        let mut waiting = super::status(Kind::Gateway, None, 1).unwrap();
+        waiting.sort();
+        let pending = |kind: &str| {
+            format!(
+                r#"{{"lastTransitionTime":"1970-01-01T00:00:00Z","message":"Waiting for controller","reason":"Pending","status":"Unknown","type":"{kind}"}}"#
+            )
+        };
+        let wanted =
+            format!(r#"{{"conditions":[{},{}]}}"#, pending("Accepted"), pending("Programmed"));
+        assert_eq!(to_json_compact(&waiting), wanted);
+        assert!(super::status(Kind::HttpRoute, None, 1).is_none());
+        assert!(super::status(Kind::ReferenceGrant, None, 1).is_none());
+    }
+}

@@ -1,9 +1,8 @@
-//! `/v1/services`, `/v1/endpoints`, `/v1/addresses`, `/v1/routes`: one JSON object a line of the tables
+//! `/v1/services`, `/v1/endpoints`, `/v1/addresses`: one JSON object a line of the tables
 //! that `pilus service list` and its sisters print.
 //!
 //! The shapes are those of `pilus.dev/v1alpha1`; fields are only ever added.
 use std::net::IpAddr;
-use std::rc::Rc;
 
 use super::moment::{Moment, rfc3339};
 use super::object::{protocol, service_type};
@@ -13,9 +12,7 @@ use crate::api::datapath::Transport;
 use crate::api::endpoint::{Endpoint, ServicePort};
 use crate::api::meta::{Kind, NamespacedName, ObjectKey, Origin};
 use crate::api::object::{Service, ServiceType};
-use crate::api::route::{
-    Action, Backend, Candidate, Candidates, Listener, ListenerProtocol, Route, Target, VirtualHost,
-};
+use crate::api::route::ListenerProtocol;
 use crate::proto::value::{Data, Value};
 
 /// `{"namespace": …, "name": …}`
@@ -204,112 +201,6 @@ pub(super) const fn listener_protocol(protocol: ListenerProtocol) -> &'static st
         ListenerProtocol::Tcp => "TCP",
         ListenerProtocol::Udp => "UDP",
     }
-}
-
-/// The virtual hosts of a listener: exact names, wildcards, then `*`.
-pub(super) fn hosts(listener: &Listener) -> Vec<(String, Rc<VirtualHost>)> {
-    let table = &listener.hosts;
-    let mut exact: Vec<_> =
-        table.exact.iter().map(|(host, it)| (host.to_string(), Rc::clone(it))).collect();
-    exact.sort_by(|left, right| left.0.cmp(&right.0));
-    let mut wildcard: Vec<_> =
-        table.wildcard.iter().map(|(host, it)| (format!("*.{host}"), Rc::clone(it))).collect();
-    wildcard.sort_by(|left, right| left.0.cmp(&right.0));
-    exact.extend(wildcard);
-    exact.extend(table.any.iter().map(|it| ("*".to_owned(), Rc::clone(it))));
-    exact
-}
-
-/// How a path is compared, the path, and the route; in the order in which they are tried (ING-07).
-pub(super) fn paths(host: &VirtualHost) -> Vec<(&'static str, String, Rc<Route>)> {
-    let longest_first = |mut list: Vec<(&'static str, String, Rc<Route>)>| {
-        list.sort_by(|left, right| {
-            right.1.len().cmp(&left.1.len()).then_with(|| left.1.cmp(&right.1))
-        });
-        list
-    };
-    let each = |comparison: &'static str, path: &str, all: &Candidates| {
-        let path = path.to_owned();
-        let row = move |it: &Candidate| (comparison, path.clone(), Rc::clone(&it.route));
-        all.iter().map(row).collect::<Vec<_>>()
-    };
-    let exact = host.exact.iter().flat_map(|(path, it)| each("Exact", path, it));
-    let regex =
-        host.regex.iter().flat_map(|(regex, it)| each("RegularExpression", &regex.pattern, it));
-    let prefix = host
-        .prefix
-        .iter()
-        .flat_map(|(path, it)| each("PathPrefix", if path.is_empty() { "/" } else { path }, it));
-    let mut all = longest_first(exact.collect());
-    all.extend(regex);
-    all.extend(longest_first(prefix.collect()));
-    all
-}
-
-/// One virtual host's routes: `listener`, `host`, `match`, `path`, `action`, `origins`.
-pub(super) fn routes_of_host(
-    listener: &Listener,
-    addresses: &[IpAddr],
-    host: &str,
-    routes: &VirtualHost,
-) -> Vec<Value> {
-    let addresses: Vec<Value> = addresses.iter().map(|ip| Value::from(ip.to_string())).collect();
-    let shown = Value::map()
-        .with("service", name(&listener.service))
-        .with("port", listener.port.0)
-        .with("protocol", listener_protocol(listener.protocol))
-        .with("addresses", addresses);
-    let item = |(comparison, path, route): (&'static str, String, Rc<Route>)| {
-        let timeout = route.request_timeout.map(|limit| format!("{limit:?}"));
-        Value::map()
-            .with("listener", shown.clone())
-            .with("host", host)
-            .with("match", comparison)
-            .with("path", path)
-            .with("action", action(&route.action))
-            .with_some("requestTimeout", timeout)
-            .with("origins", origins(&route))
-    };
-    paths(routes).into_iter().map(item).collect()
-}
-
-pub(super) fn origins(route: &Route) -> Value {
-    let all = route.origins.iter().map(|(object, field)| {
-        let mut json = object_key(object);
-        json.set("field", field.as_str());
-        json
-    });
-    all.collect::<Vec<_>>().into()
-}
-
-fn action(action: &Action) -> Value {
-    match action {
-        Action::Forward(backends) => {
-            let backends: Vec<Value> = backends.iter().map(backend).collect();
-            Value::map().with("type", "Forward").with("backends", backends)
-        }
-        Action::RedirectHttps(port) => {
-            Value::map().with("type", "RedirectHttps").with("status", 301u16).with("port", port.0)
-        }
-        Action::Redirect(redirect) => {
-            Value::map().with("type", "Redirect").with("status", redirect.status)
-        }
-        Action::Refuse(status, why) => {
-            Value::map().with("type", "Refuse").with("status", *status).with("why", why.as_str())
-        }
-    }
-}
-
-fn backend(backend: &Backend) -> Value {
-    let json = match &backend.target {
-        Target::Service(service) => {
-            Value::map().with("service", name(&service.service)).with("port", service.port.0)
-        }
-        Target::Refuse(status, why) => {
-            Value::map().with("status", *status).with("why", why.as_str())
-        }
-    };
-    json.with("weight", backend.weight)
 }
 
 /// What is announced, for `/v1/status`.

@@ -30,6 +30,7 @@ mod metrics;
 pub mod moment;
 mod object;
 pub mod resource;
+mod routes;
 mod serve;
 mod state;
 mod status;

@@ -1,8 +1,9 @@
 //! `/v1/status` and `/v1/config`.
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::list::{announcements, hosts, listener_protocol, name, object_key};
+use super::list::{announcements, listener_protocol, name, object_key};
 use super::moment::{Moment, rfc3339};
+use super::routes::hosts;
 use super::state::{State, place_of};
 use super::{API_VERSION, VERSION};
 use crate::api::config::{Config, IngressMode};

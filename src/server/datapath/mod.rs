@@ -98,14 +98,14 @@ impl DatapathServer {
 
     /// Computes and sends what follows from the latest input. Nothing goes out before routes, addresses
     /// and answers are known: a restarted server must not take away what works.
-    fn update(&mut self, out: &mut Outbox<Message>) {
+    fn update(&mut self, now: Time, out: &mut Outbox<Message>) {
         let Some(routes) = self.routes.clone() else { return };
         let assignments = match &self.assignments {
             Some(assignments) => Rc::clone(assignments),
             None if self.no_bpf => Rc::default(),
             None => return,
         };
-        let served = self.join(&routes, &assignments, out);
+        let served = self.join(now, &routes, &assignments, out);
         self.places.clone_from(&served);
         if !self.no_bpf {
             self.program(served, routes.generation, out);
@@ -115,6 +115,7 @@ impl DatapathServer {
 
     fn join(
         &mut self,
+        now: Time,
         routes: &RouteTable,
         assignments: &Assignments,
         out: &mut Outbox<Message>,
@@ -142,7 +143,7 @@ impl DatapathServer {
         let same = |old: &Rc<ListenerTable>| is_same(old, &table) && old.routes == table.routes;
         if !self.listeners.as_ref().is_some_and(same) {
             table.generation =
-                self.listeners.as_ref().map_or(Generation(1), |l| l.generation.next());
+                self.listeners.as_ref().map_or(Generation::first(now), |l| l.generation.next());
             let table = Rc::new(table);
             self.listeners = Some(Rc::clone(&table));
             out.send(wiring::PROXY, Message::Listeners(Rc::clone(&table)));
@@ -254,9 +255,9 @@ impl Server<Message> for DatapathServer {
         self.changed
     }
 
-    fn tick(&mut self, _now: Time, out: &mut Outbox<Message>) {
+    fn tick(&mut self, now: Time, out: &mut Outbox<Message>) {
         if self.changed.take().is_some() {
-            self.update(out);
+            self.update(now, out);
         }
     }
 

@@ -1,7 +1,7 @@
 //! One request and its response, between a client and an endpoint.
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -10,6 +10,8 @@ use super::cluster::{Cluster, Lease, Member, Wish};
 use super::connection::{After, Connection};
 use super::date::with_date;
 use super::dial::Call;
+use super::filter::auth::{self, Question};
+use super::filter::mirror;
 use super::filter::retry::Verdict;
 use super::flow::{Flow, FlowError, Sink, Source, poll_drain};
 use super::limits::{
@@ -20,6 +22,7 @@ use super::maglev;
 use super::probe;
 use super::request::{Job, SERVER, reply_to};
 use super::stats::count;
+use super::subrequest::{Reply, payload};
 use super::tunnel;
 use super::upstream::Upstream;
 use crate::api::route::{RetryPolicy, UpstreamProtocol};
@@ -29,8 +32,8 @@ use super::stream::Stream;
 use crate::kernel::Time;
 use crate::proto::http1::reuse::{ClientExchange, UpstreamExchange};
 use crate::proto::http1::{
-    BodyError, BodyFraming, CONTINUE, HeadProgress, HeaderSlots, LocalReply, MAX_INTERIM_RESPONSES,
-    Parsed, ResponseContext, parse_response, write_response_head,
+    BodyError, BodyFraming, CONTINUE, HeadEditor, HeadProgress, HeaderSlots, LocalReply, MAX_INTERIM_RESPONSES,
+    Parsed, ResponseContext, ResponseTo, parse_response, write_response_head,
 };
 
 /// The state of an exchange while it is on its way.
@@ -87,6 +90,10 @@ enum Failure {
     ClientGone,
     ClientSlow,
     BadBody,
+    /// An auth server has refused; its answer is in `to_client`.
+    Denied,
+    /// An auth server gave no answer.
+    AuthFailed,
     /// The backend has no endpoint.
     NoEndpoint,
     /// No endpoint could be connected to.
@@ -100,7 +107,7 @@ enum Failure {
 
 /// Why there is no connection to an endpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Unreached {
+pub(super) enum Unreached {
     Failed,
     /// The time of the request, or of the attempt, was over before.
     Late,
@@ -133,6 +140,9 @@ pub(super) async fn forward(connection: &mut Connection, job: Job) -> After {
         && let Err(failure) = Box::pin(exchange.prepare()).await
     {
         return exchange.fail(failure).await;
+    }
+    if exchange.job.extra.is_some() {
+        exchange.begin_attempt();
     }
     let mut may_reuse = true;
     loop {
@@ -180,15 +190,96 @@ impl Exchange<'_> {
         if let Some(budget) = extra.route.retry.as_ref().and_then(|retry| retry.budget) {
             self.job.cluster.count_for_budget(loop_now(), &budget);
         }
-        if extra.retry.is_some() && !self.kept {
+        let keep = extra.retry.is_some() || !extra.copies.is_empty();
+        let shown = extra.question.as_ref().and_then(|question| question.auth.body_limit);
+        let head_length = self.connection.to_upstream.len();
+        if !self.kept && (keep || shown.is_some()) {
             // Of a body without a length as much as is there: the client may wait for an answer to it.
             let fits = match self.job.framing {
                 BodyFraming::Length(length) => length < KEPT_BYTES as u64,
                 _ => false,
             };
-            self.kept = self.collect(KEPT_BYTES, fits).await?;
+            let shown = shown.map_or(0, |limit| (limit as usize).min(KEPT_BYTES) + head_length);
+            let limit = if keep { shown.max(KEPT_BYTES) } else { shown };
+            self.kept = self.collect(limit, fits || shown > 0).await?;
+        }
+        let plain = self.job.cluster.settings().protocol == UpstreamProtocol::Http2;
+        let body = &self.connection.to_upstream.as_slice()[head_length..];
+        let body = payload(body, self.job.framing, plain);
+        let Some(extra) = &mut self.job.extra else { return Ok(()) };
+        let copies = std::mem::take(&mut extra.copies);
+        if let Some(question) = extra.question.take() {
+            self.await_permission(question, &body).await?;
+        }
+        for mut copy in copies.into_iter().filter(|_| self.kept) {
+            copy.message.body.clone_from(&body);
+            mirror::send(copy);
         }
         Ok(())
+    }
+
+    /// Asks the auth server; the request stays here until it has agreed.
+    async fn await_permission(&mut self, question: Question, body: &[u8]) -> Result<(), Failure> {
+        let mut asking = pin!(question.ask(body));
+        let asked = poll_fn(|cx| match asking.as_mut().poll(cx) {
+            Poll::Ready(verdict) => Poll::Ready(Ok(verdict)),
+            Poll::Pending => self.poll_silence(cx).map(Err),
+        })
+        .await;
+        match asked? {
+            auth::Verdict::Allowed(changes) => {
+                // The head is at the beginning: nothing was sent yet.
+                let out = self.connection.to_upstream.vec();
+                let mut head = HeadEditor::new(out, 0).ok_or(Failure::AuthFailed)?;
+                changes.apply(&mut head);
+                Ok(())
+            }
+            auth::Verdict::Denied(reply) => {
+                self.deny(&reply);
+                Err(Failure::Denied)
+            }
+            auth::Verdict::Failed => Err(Failure::AuthFailed),
+        }
+    }
+
+    /// Puts what the auth server says into `to_client`.
+    fn deny(&mut self, reply: &Reply) {
+        let answer = self.job.answer;
+        let keep_alive = answer.keep_alive && self.is_read();
+        let out = self.connection.to_client.vec();
+        let at = out.len();
+        let to = ResponseTo { head: answer.head, upgrade: false };
+        let sent = auth::with_head(&reply.head, to, |head| {
+            let mut head = *head;
+            let bodyless = answer.head || head.status == 204 || head.status == 304;
+            if !bodyless {
+                head.framing = BodyFraming::Length(reply.body.len() as u64);
+            }
+            count(|c| c.response(head.status));
+            let sent = with_date(|date| {
+                let context = ResponseContext {
+                    client_version: answer.version,
+                    keep_alive,
+                    server: SERVER,
+                    date,
+                    service_time_ms: None,
+                };
+                write_response_head(out, &head, &context)
+            });
+            if !bodyless {
+                out.extend_from_slice(&reply.body);
+            }
+            sent.keep_alive
+        });
+        if let Some(extra) = &self.job.extra {
+            extra.edit_response(out, at);
+        }
+        self.job.answer.keep_alive = sent.unwrap_or_default();
+    }
+
+    /// Whether the request has been read to its end, so that what follows is the next one.
+    fn is_read(&self) -> bool {
+        self.is_bodyless() || self.upload.is_received()
     }
 
     /// Takes in the body, up to so many bytes with the head, and waits for it if `wait`. Returns whether all is there.
@@ -614,6 +705,12 @@ impl Exchange<'_> {
         failure.count();
         match failure {
             Failure::ClientGone => After::Abort,
+            Failure::Denied => {
+                let unsent = self.connection.to_upstream.len();
+                self.connection.to_upstream.consume(unsent);
+                self.connection.answered(self.job.answer.keep_alive).await
+            }
+            Failure::AuthFailed => self.reply(LocalReply::Status(503, "no answer from ext auth")).await,
             Failure::ClientSlow => self.reply(LocalReply::RequestTimeout).await,
             Failure::BadBody => self.reply(LocalReply::BadBody).await,
             Failure::NoEndpoint => self.reply(LocalReply::NoHealthyUpstream).await,
@@ -629,7 +726,7 @@ impl Exchange<'_> {
     /// Answers instead of an endpoint.
     async fn reply(&mut self, reply: LocalReply<'_>) -> After {
         let mut answer = self.job.answer;
-        answer.keep_alive &= self.is_bodyless() || self.upload.is_received();
+        answer.keep_alive &= self.is_read();
         let connection = &mut *self.connection;
         let unsent = connection.to_upstream.len();
         connection.to_upstream.consume(unsent);
@@ -661,6 +758,8 @@ impl Failure {
             Self::ClientSlow => c.client_timeouts.add(),
             Self::BadBody => c.bad_requests.add(),
             Self::NoEndpoint => c.no_endpoint.add(),
+            Self::Denied => c.auth_denied.add(),
+            Self::AuthFailed => c.auth_failures.add(),
             // Counted where they happen.
             Self::Overflow | Self::Unreachable => {}
             Self::UpstreamGone => c.upstream_aborts.add(),
@@ -701,9 +800,8 @@ pub(super) async fn connect_any(
     None
 }
 
-/// A new connection to an endpoint, on behalf of a client whose going away ends it, within `patience` and while `timer`
-/// runs.
-async fn connect(
+/// A new connection to an endpoint, within `patience` and while `timer` runs; `client` is whom it is for, if anybody.
+pub(super) async fn connect(
     member: &Rc<Member>,
     call: Call,
     client: Option<&Stream>,
@@ -715,6 +813,8 @@ async fn connect(
         client.set_deadline(began + patience);
     }
     let mut is_late_now = false;
+    // Connections of clients have deadlines already, which cost less.
+    let mut alone = client.is_none().then(|| Timer::at(began + patience));
     let connected = match member.host.dial.connect(member.host.address, call) {
         Err(error) => Err(error),
         Ok(mut connecting) => poll_fn(|cx| {
@@ -722,7 +822,8 @@ async fn connect(
                 return Poll::Ready(connected);
             }
             is_late_now = is_late(timer, cx);
-            let expired = client.is_some_and(|client| client.poll_expired(cx).is_ready());
+            let expired = client.is_some_and(|client| client.poll_expired(cx).is_ready())
+                || is_late(&mut alone, cx);
             if is_late_now || expired {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }

@@ -56,6 +56,14 @@ pub(super) const LONGEST_PROBE_PAUSE: Duration = Duration::from_secs(10);
 pub(super) const KEPT_BYTES: usize = 64 * 1024;
 /// The longest pause between two attempts, as a multiple of what the route asks for (Envoy's `max_interval`).
 pub(super) const LONGEST_BACKOFF_FACTOR: u32 = 10;
+/// How long an auth server may take: its users wait for it, and nobody waits longer for a page.
+pub(super) const AUTH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of an auth server's answer: login pages and reasons are smaller.
+pub(super) const AUTH_ANSWER_BYTES: usize = 64 * 1024;
+/// Copies for mirrors that are on their way at a time; more are dropped. Each has a connection and up to 64 KiB.
+pub(super) const MIRRORS_IN_FLIGHT: usize = 256;
+/// How long such a copy may take.
+pub(super) const MIRROR_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long requests in flight may take to finish once the program has been told to end.
 pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the end of the draining is looked for.

@@ -26,6 +26,7 @@ mod request;
 mod shared;
 mod stats;
 mod stream;
+mod subrequest;
 mod table;
 mod terminate;
 mod tls;

@@ -7,12 +7,15 @@ use std::time::Duration;
 use super::cluster::Cluster;
 use super::connection::Connection;
 use super::date::with_date;
-use super::filter::{Extra, cors, rewrite};
+use super::filter::{Extra, auth, cors, edit, mirror, rewrite};
 use super::maglev;
 use super::matching::{Found, find_route};
 use super::stats::count;
+use super::subrequest::Message;
 use super::table::Snapshot;
-use crate::api::route::{Action, Balance, Listener, PathMatch, Route, Target};
+use crate::api::route::{
+    Action, Balance, Listener, Mirror, PathMatch, Route, Target, UpstreamProtocol,
+};
 use crate::io::buffer::Buffer;
 use crate::io::random;
 use crate::proto::http1::{
@@ -205,7 +208,7 @@ impl Asked<'_, '_, '_> {
     #[inline]
     fn forward(&self, to_upstream: &mut Vec<u8>, backend: usize, cluster: &Rc<Cluster>) -> Next {
         let Self { head, route, peer, .. } = *self;
-        let extra = Extra::of(route, Some(backend), head);
+        let mut extra = Extra::of(route, Some(backend), head);
         // HTTP/1.0 without Host: the address it came to stands for the name.
         let fallback = match head.authority {
             Some(_) => String::new(),
@@ -214,7 +217,7 @@ impl Asked<'_, '_, '_> {
         let path = extra.as_ref().and_then(|extra| extra.path());
         let context = ForwardContext {
             peer,
-            proto: if self.is_tls { "https" } else { "http" },
+            proto: self.scheme(),
             request_id: &RequestId::from_random(random::bytes16()),
             trusted_hops: self.trusted_hops,
             append_forwarded_for: true,
@@ -225,8 +228,11 @@ impl Asked<'_, '_, '_> {
         };
         let at = to_upstream.len();
         write_request_head(to_upstream, head, &context);
-        if let Some(extra) = &extra {
+        let copies = extra.as_ref().map(|extra| self.copies(extra, &context));
+        if let Some(extra) = &mut extra {
             extra.edit_request(to_upstream, at);
+            extra.copies = copies.unwrap_or_default();
+            extra.question = self.question(extra);
         }
         let affinity = match cluster.settings().balance {
             Balance::SourceAddress => {
@@ -245,6 +251,43 @@ impl Asked<'_, '_, '_> {
             affinity,
             extra,
         })
+    }
+
+    /// What the auth server of the route is asked.
+    fn question(&self, extra: &Extra) -> Option<auth::Question> {
+        let wanted = extra.filters().filter_map(|filters| filters.auth.as_ref()).last()?;
+        let mut backend = wanted.backend.clone();
+        if wanted.grpc && backend.settings.protocol != UpstreamProtocol::Http2 {
+            // gRPC is spoken over nothing else.
+            Rc::make_mut(&mut backend.settings).protocol = UpstreamProtocol::Http2;
+        }
+        let cluster = self.snapshot.cluster(&backend);
+        Some(auth::Question::new(wanted, cluster, self.head, self.peer, self.scheme()))
+    }
+
+    /// The copies that are made of the request, with the changes that its own gets.
+    fn copies(&self, extra: &Extra, context: &ForwardContext<'_>) -> Vec<mirror::Copy> {
+        let mirrors = extra.filters().flat_map(|filters| &filters.mirrors);
+        let due = mirrors.filter(|mirror| self.head.upgrade.is_none() && mirror::is_due(mirror));
+        let copy = |wanted: &Mirror| {
+            let mut out = Vec::new();
+            let mut head = *self.head;
+            // It is known when the body is.
+            head.framing = BodyFraming::None;
+            write_request_head(&mut out, &head, context);
+            extra.edit_request(&mut out, 0);
+            if let Some(filters) = &wanted.backend.filters {
+                edit(&mut out, 0, std::iter::once(&filters.request));
+            }
+            out.truncate(out.len() - 2);
+            let message = Message { head: out, body: Vec::new(), to: ResponseTo::from(&head) };
+            mirror::Copy { cluster: self.snapshot.cluster(&wanted.backend), message }
+        };
+        due.map(copy).collect()
+    }
+
+    const fn scheme(&self) -> &'static str {
+        if self.is_tls { "https" } else { "http" }
     }
 
     /// Answers here, with what the route changes in responses.

@@ -34,7 +34,7 @@ use context::{Caches, Context};
 use gateway::policy::Policies;
 use gateway::programmed::{self, Effects, Since};
 
-use crate::api::address::{Assignments, Port};
+use crate::api::address::{Assignments, Generation, Port};
 use crate::api::config::Config;
 use crate::api::datapath::Transport;
 use crate::api::meta::{Kind, NamespacedName, ObjectKey};
@@ -140,7 +140,10 @@ impl RouteServer {
         let listeners = std::mem::take(&mut self.compiled.listeners);
         let (listeners, changed) = share_unchanged(&self.routes.listeners, listeners);
         if changed || self.routes.generation.0 == 0 {
-            let generation = self.routes.generation.next();
+            let generation = match self.routes.generation {
+                Generation(0) => Generation::first(now),
+                known => known.next(),
+            };
             self.routes = Rc::new(RouteTable { generation, listeners });
             out.send(wiring::DATAPATH, Message::Routes(Rc::clone(&self.routes)));
             out.send(wiring::ADMIN, Message::Routes(Rc::clone(&self.routes)));

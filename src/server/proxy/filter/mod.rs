@@ -2,7 +2,10 @@
 //!
 //! `rewrite.rs` paths, hosts, redirects · `cors.rs` cross-origin requests · `retry.rs` when a request is sent again ·
 //! `session.rs` who stays with which endpoint · `mirror.rs` copies · `auth.rs` who is asked before.
+pub(super) mod auth;
 pub(super) mod cors;
+mod grpc_auth;
+pub(super) mod mirror;
 pub(super) mod retry;
 pub(super) mod rewrite;
 
@@ -20,6 +23,10 @@ pub(super) struct Extra {
     /// The origin that has asked and may.
     origin: Option<Box<str>>,
     pub(super) retry: Option<Retry>,
+    /// Who has to agree.
+    pub(super) question: Option<auth::Question>,
+    /// Copies to be sent.
+    pub(super) copies: Vec<mirror::Copy>,
 }
 
 // === impl Extra ===
@@ -49,6 +56,8 @@ impl Extra {
             backend,
             origin: cors.and_then(|cors| cors::allowed_origin(cors, head)).map(Into::into),
             retry: retry.map(Retry::new),
+            question: None,
+            copies: Vec::new(),
         })
     }
 
@@ -90,7 +99,7 @@ fn backend_filters(route: &Route, backend: Option<usize>) -> Option<&Filters> {
     }
 }
 
-fn edit<'c>(out: &mut Vec<u8>, at: usize, changes: impl Iterator<Item = &'c HeaderChange>) {
+pub(super) fn edit<'c>(out: &mut Vec<u8>, at: usize, changes: impl Iterator<Item = &'c HeaderChange>) {
     for change in changes.filter(|change| !change.is_empty()) {
         // There is a whole head: it has just been written.
         let Some(mut head) = HeadEditor::new(out, at) else { return };

@@ -226,15 +226,16 @@ fn virtual_host(name: &str, routes: &[Rc<CompiledRoute>]) -> VirtualHost {
     type Ranked<'m> = Vec<(&'m Match, &'m Rc<Route>)>;
     let mut exact: HashMap<&str, Ranked<'_>> = HashMap::new();
     let mut prefix: HashMap<&str, Ranked<'_>> = HashMap::new();
-    let mut regex: BTreeMap<&str, (&Rc<PathRegex>, Ranked<'_>)> = BTreeMap::new();
+    type Pattern<'m> = (&'m Rc<PathRegex>, (usize, usize), Ranked<'m>);
+    let mut regex: BTreeMap<&str, Pattern<'_>> = BTreeMap::new();
     for rule in routes.iter().flat_map(|route| &route.rules) {
         for wanted in &rule.matches {
             let ranked = match &wanted.path {
                 PathKey::Exact(path) => exact.entry(path).or_default(),
                 PathKey::Prefix(path) => prefix.entry(path).or_default(),
-                PathKey::Regex(pattern) => {
-                    let new = || (pattern, Ranked::new());
-                    &mut regex.entry(&pattern.pattern).or_insert_with(new).1
+                PathKey::Regex(pattern, rank) => {
+                    let new = || (pattern, *rank, Ranked::new());
+                    &mut regex.entry(&pattern.pattern).or_insert_with(new).2
                 }
             };
             ranked.push((wanted, &rule.route));
@@ -245,10 +246,11 @@ fn virtual_host(name: &str, routes: &[Rc<CompiledRoute>]) -> VirtualHost {
     let keyed = |map: HashMap<&str, Ranked<'_>>| {
         map.into_iter().map(|(path, ranked)| (path.into(), candidates(ranked))).collect()
     };
-    let mut regex: Vec<(Rc<PathRegex>, Candidates)> =
-        regex.into_values().map(|(regex, ranked)| (Rc::clone(regex), candidates(ranked))).collect();
     // The longest first; the order of the alphabet among equals is that of the map.
-    regex.sort_by_key(|(regex, _)| std::cmp::Reverse(regex.pattern.len()));
+    let mut regex: Vec<Pattern<'_>> = regex.into_values().collect();
+    regex.sort_by_key(|(_, rank, _)| std::cmp::Reverse(*rank));
+    let regex = regex.into_iter();
+    let regex = regex.map(|(regex, _, ranked)| (Rc::clone(regex), candidates(ranked))).collect();
     VirtualHost {
         name: name.into(),
         exact: keyed(exact),

@@ -53,7 +53,8 @@ pub(super) enum PathKey {
     Exact(Str),
     /// Without the trailing slash.
     Prefix(Str),
-    Regex(Rc<PathRegex>),
+    /// With its precedence among regular expressions: the larger goes first.
+    Regex(Rc<PathRegex>, (usize, usize)),
 }
 
 /// The parts of a rule that HTTPRoute and GRPCRoute have in common.
@@ -88,6 +89,9 @@ pub(super) fn grpc(
 ) -> CompiledRoute {
     let of = Use { traffic: Traffic::Grpc, ..of };
     let mut compiler = Compiler::new(backends, of, Kind::GrpcRoute, &route.meta);
+    let needs_regex =
+        |it: &GrpcRouteMatch| it.regex || (it.service.is_none() && it.method.is_some());
+    let loose = route.rules.iter().flat_map(|rule| &rule.matches).any(needs_regex);
     for (at, rule) in route.rules.iter().enumerate() {
         let field = format!("spec.rules[{at}]");
         let parts = RuleParts {
@@ -105,7 +109,7 @@ pub(super) fn grpc(
         let matches = matches
             .filter_map(|(i, wanted)| {
                 let field = format!("{field}.matches[{i}]");
-                let path = compiler.grpc_path(wanted, &field)?;
+                let path = compiler.grpc_path(wanted, loose, &field)?;
                 compiler.matched(path, &wanted.headers, &[], None, &field)
             })
             .collect();
@@ -266,30 +270,37 @@ impl<'b, 'c, 'a> Compiler<'b, 'c, 'a> {
             PathMatcher::Exact(path) => Some(PathKey::Exact(Str::clone(path))),
             PathMatcher::Prefix(path) => Some(PathKey::Prefix(path.trim_end_matches('/').into())),
             PathMatcher::Regex(pattern) => {
-                self.regex(pattern, &format!("{field}.path")).map(PathKey::Regex)
+                let regex = self.regex(pattern, &format!("{field}.path"))?;
+                Some(PathKey::Regex(regex, (pattern.len(), 0)))
             }
         }
     }
 
-    /// `/service/method`: RFC-less, but what every gRPC client sends.
-    fn grpc_path(&mut self, wanted: &GrpcRouteMatch, field: &str) -> Option<PathKey> {
-        let pattern = match (&wanted.service, &wanted.method, wanted.regex) {
+    /// `/service/method` is the path of a call. Beside matches that need a regular expression (`loose`) one for a
+    /// service alone is one as well, so that the longer service goes first (spec 5.6).
+    fn grpc_path(&mut self, wanted: &GrpcRouteMatch, loose: bool, field: &str) -> Option<PathKey> {
+        let any = || "[^/]+".to_owned();
+        let (service, method) = (wanted.service.as_deref(), wanted.method.as_deref());
+        let pattern = match (service, method, wanted.regex) {
             (None, None, _) => return Some(PathKey::Prefix("".into())),
             (Some(service), Some(method), false) => {
                 return Some(PathKey::Exact(format!("/{service}/{method}").into()));
             }
-            (Some(service), None, false) => {
+            (Some(service), None, false) if !loose => {
                 return Some(PathKey::Prefix(format!("/{service}").into()));
             }
-            (None, Some(method), false) => format!("/[^/]+/{}", regex_lite::escape(method)),
-            (service, method, true) => {
-                let part = |text: &Option<Str>| {
-                    text.as_ref().map_or("[^/]+".to_owned(), |text| format!("(?:{text})"))
+            (service, method, regex) => {
+                let part = |text: Option<&str>| match text {
+                    None => any(),
+                    Some(text) if regex => format!("(?:{text})"),
+                    Some(text) => regex_lite::escape(text),
                 };
                 format!("/{}/{}", part(service), part(method))
             }
         };
-        self.regex(&pattern.into(), &format!("{field}.method")).map(PathKey::Regex)
+        let rank = (service.map_or(0, str::len), method.map_or(0, str::len));
+        let regex = self.regex(&pattern.into(), &format!("{field}.method"))?;
+        Some(PathKey::Regex(regex, rank))
     }
 
     /// A match that cannot be compiled makes nothing reachable: it is left out, and the route is told.

@@ -162,9 +162,7 @@ impl<'c, 'a> RouteCompiler<'c, 'a> {
         let mut compiled: BTreeMap<Option<usize>, Rc<CompiledRoute>> = BTreeMap::new();
         for at in compiled_for(&parents) {
             let key = self.client_key(at);
-            if !compiled.contains_key(&key) {
-                compiled.insert(key, Rc::new(self.compile_requests(route, at)));
-            }
+            compiled.entry(key).or_insert_with(|| Rc::new(self.compile_requests(route, at)));
         }
         let verdicts = compiled.values().next().map_or_else(Verdicts::default, |compiled| {
             self.judge(view, &compiled.findings, &compiled.invalid, compiled.rules.len())
@@ -249,14 +247,13 @@ impl<'c, 'a> RouteCompiler<'c, 'a> {
                 _ => Traffic::Tcp,
             };
             let key = (self.client_key(gateway), traffic);
-            if !compiled.contains_key(&key) {
+            let (compiled, findings) = compiled.entry(key).or_insert_with(|| {
                 let from = Referrer { kind, namespace: &route.meta.name.namespace };
                 let of = Use { from, traffic, client: &self.gateways[gateway].client };
                 let mut backends = Backends::new(self.context, self.grants, &self.policies);
                 let (route, findings) = l4::compile(&mut backends, of, kind, route);
-                compiled.insert(key, (Rc::new(route), findings));
-            }
-            let Some((compiled, findings)) = compiled.get(&key) else { continue };
+                (Rc::new(route), findings)
+            });
             let verdicts =
                 verdicts.get_or_insert_with(|| judge(self.context, view, findings, &[], 0));
             self.count(place, verdicts);
