@@ -5,9 +5,9 @@ use std::task::{Context, Poll, ready};
 
 use super::limits::{ROUNDS_PER_TURN, STREAM_IDLE_TIMEOUT};
 use super::stats::count;
+use super::stream::Stream;
 use crate::io::buffer::Buffer;
 use crate::io::reactor::loop_now;
-use super::stream::Stream;
 
 /// One end of a tunnel.
 pub(super) struct End<'a> {
