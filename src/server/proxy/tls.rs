@@ -11,11 +11,11 @@ use super::connection::Connection;
 use super::forward;
 use super::limits::{CLIENT_HELLO_BYTES, HANDSHAKE_TIMEOUT};
 use super::stats::count;
+use super::stream::Stream;
 use super::terminate::offering;
 use crate::api::route::{Route, TlsAction, TlsTermination};
 use crate::io::buffer::Buffer;
 use crate::io::reactor::loop_now;
-use super::stream::Stream;
 use crate::io::tls::TlsStream;
 use crate::proto::tls::{ClientHelloError, Peeked, alert, peek_client_hello};
 
