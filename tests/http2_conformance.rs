@@ -1,5 +1,4 @@
 //! h2spec, the conformance test of HTTP/2, against the proxy; `scripts/test` installs it.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod support;
 
 use std::process::Command;
@@ -33,7 +32,10 @@ fn every_case_of_h2spec_passes() {
     };
     world.listeners.push(secure);
     let proxy = TestProxy::start(world);
-    assert_eq!(h2spec(tls, &["--tls", "--insecure", "--strict"]), "146 tests, 146 passed, 0 skipped, 0 failed");
+    assert_eq!(
+        h2spec(tls, &["--tls", "--insecure", "--strict"]),
+        "146 tests, 146 passed, 0 skipped, 0 failed"
+    );
     // On a port that also speaks HTTP/1.1, what is no preface is answered as that (the one case of section 3.5).
     for section in ["generic", "hpack", "http2/4", "http2/5", "http2/6", "http2/7", "http2/8"] {
         let summary = h2spec(plain, &[section, "--strict"]);

@@ -96,11 +96,12 @@ impl HostPorts {
         wanted: &BTreeMap<(Transport, Port), Vec<String>>,
         shared: &Rc<Shared>,
     ) {
-        let is_wanted =
-            |it: &SocketAddr| wanted.contains_key(&(Transport::Tcp, Port(it.port())));
+        let is_wanted = |it: &SocketAddr| wanted.contains_key(&(Transport::Tcp, Port(it.port())));
         self.open.retain(|address, _| is_wanted(address));
         self.failed.retain(|address, _| is_wanted(address));
-        for ((_, port), services) in wanted.range((Transport::Tcp, Port(0))..(Transport::Udp, Port(0))) {
+        for ((_, port), services) in
+            wanted.range((Transport::Tcp, Port(0))..(Transport::Udp, Port(0)))
+        {
             for ip in ANY {
                 let address = SocketAddr::new(ip, port.0);
                 let waits = self.failed.get(&address).is_some_and(|failed| failed.retry > now);

@@ -40,7 +40,7 @@ pub(in crate::server::proxy) async fn serve(mut connection: Connection) {
     let mut driver = Driver { session: Rc::clone(&session), input, failed: false };
     connection.client.set_deadline(loop_now() + HEAD_TIMEOUT);
     let mut idle = Idle::default();
-    let early = driver.input.len() > 0;
+    let early = !driver.input.is_empty();
     let mut first = true;
     let ended = poll_fn(|cx| {
         let Connection { client, .. } = &mut connection;
@@ -139,7 +139,12 @@ struct Idle {
 
 impl Idle {
     /// Looks at deadlines, and whether the connection is still wanted.
-    fn look(&mut self, cx: &mut std::task::Context<'_>, connection: &mut Connection, session: &Session) {
+    fn look(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+        connection: &mut Connection,
+        session: &Session,
+    ) {
         let mut state = session.state();
         let streams = state.protocol.stream_count();
         self.began |= streams > 0;
