@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use super::connection::{self, Connection};
-use super::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN, HANDSHAKE_TIMEOUT};
 use super::forward;
+use super::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN, HANDSHAKE_TIMEOUT};
 use super::shared::Shared;
 use super::stats::count;
 use super::stream::Stream;

@@ -40,7 +40,7 @@ pub(in crate::server::proxy) async fn serve(mut connection: Connection) {
     let mut driver = Driver { session: Rc::clone(&session), input, failed: false };
     connection.client.set_deadline(loop_now() + HEAD_TIMEOUT);
     let mut idle = Idle::default();
-    let early = driver.input.len() > 0;
+    let early = !driver.input.is_empty();
     let mut first = true;
     let ended = poll_fn(|cx| {
         let Connection { client, .. } = &mut connection;
