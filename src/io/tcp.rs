@@ -180,6 +180,21 @@ impl TcpStream {
         count(unsafe { libc::shutdown(self.fd.as_raw_fd(), libc::SHUT_WR) as isize }).map(|_| ())
     }
 
+    /// When the socket is closed the peer sees a reset, not an end, and nothing that is still unsent.
+    pub fn reset_on_close(&self) {
+        let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+        // SAFETY: the value is what the option wants, and its size is given.
+        unsafe {
+            libc::setsockopt(
+                self.fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_LINGER,
+                (&raw const linger).cast(),
+                size_of::<libc::linger>() as libc::socklen_t,
+            );
+        }
+    }
+
     /// Whether an idle connection is still good for a request: nothing has arrived, the peer has not
     /// closed. Costs a system call only if `ask_kernel`, or if the last read may have left something.
     pub fn is_quiet(&self, ask_kernel: bool) -> bool {
@@ -341,7 +356,7 @@ fn socket(for_address: SocketAddr) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn set_option(fd: &impl AsRawFd, level: i32, name: i32, value: i32) -> io::Result<()> {
+pub(super) fn set_option(fd: &impl AsRawFd, level: i32, name: i32, value: i32) -> io::Result<()> {
     // SAFETY: the value is an int, as these options want it, and its size is given.
     let result = unsafe {
         libc::setsockopt(
@@ -360,7 +375,7 @@ fn count(result: isize) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
-fn raw_address(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
+pub(super) fn raw_address(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
     // SAFETY: all-zero is a valid sockaddr_storage.
     let mut storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
     let place = &raw mut storage;
@@ -392,7 +407,7 @@ fn raw_address(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t)
     (storage, length as libc::socklen_t)
 }
 
-fn parse_address(storage: &libc::sockaddr_storage) -> io::Result<SocketAddr> {
+pub(super) fn parse_address(storage: &libc::sockaddr_storage) -> io::Result<SocketAddr> {
     let place = std::ptr::from_ref(storage);
     match i32::from(storage.ss_family) {
         libc::AF_INET => {
@@ -412,7 +427,7 @@ fn parse_address(storage: &libc::sockaddr_storage) -> io::Result<SocketAddr> {
     }
 }
 
-fn local_address(fd: i32) -> io::Result<SocketAddr> {
+pub(super) fn local_address(fd: i32) -> io::Result<SocketAddr> {
     // SAFETY: all-zero is a valid sockaddr_storage.
     let mut raw: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
     let mut length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;

@@ -263,15 +263,17 @@ impl CertificateInfo {
     /// Whether the certificate is for `host` (lower-case). A wildcard stands for exactly one label; if
     /// `host` is a wildcard itself, the certificate must have the same.
     pub fn covers(&self, host: &str) -> bool {
-        self.dns_names.iter().any(|name| {
-            name == host
-                || name.strip_prefix("*.").is_some_and(|parent| {
-                    host.split_once('.').is_some_and(|(label, rest)| {
-                        label != "*" && !label.is_empty() && rest == parent
-                    })
-                })
-        })
+        self.dns_names.iter().any(|name| name_covers(name, host))
     }
+}
+
+/// Whether a name of a certificate, maybe a wildcard, is for `host`; see [`CertificateInfo::covers`].
+pub fn name_covers(name: &str, host: &str) -> bool {
+    let of_wildcard = |parent: &str| {
+        let label = host.split_once('.').filter(|(_, rest)| *rest == parent);
+        label.is_some_and(|(label, _)| label != "*" && !label.is_empty())
+    };
+    name == host || name.strip_prefix("*.").is_some_and(of_wildcard)
 }
 
 // === impl Error ===

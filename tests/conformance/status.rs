@@ -148,6 +148,8 @@ fn stale(object: &Value) -> Vec<String> {
     let conditions = places.iter().flat_map(|place| place.items_at("conditions"));
     // Those of other servers (LB-IPAM's of Services) are older than the field.
     let ours = conditions.filter(|it| !it.text_at("type").contains('/'));
+    // The default of an object that no controller has seen.
+    let ours = ours.filter(|it| it.text_at("lastTransitionTime") != "1970-01-01T00:00:00Z");
     let mut wrong = Vec::new();
     for condition in ours {
         let observed = condition.get("observedGeneration").and_then(Value::as_int);

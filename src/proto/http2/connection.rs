@@ -228,8 +228,7 @@ impl Connection {
         if self.preface_seen < PREFACE.len() {
             return Ok(Received { consumed: at, event: None });
         }
-        loop {
-            let Some(header) = FrameHeader::parse(&input[at..]) else { break };
+        while let Some(header) = FrameHeader::parse(&input[at..]) {
             if header.length > MAX_FRAME_BYTES {
                 return Err(self.fail(ErrorCode::FrameSize, out));
             }
@@ -752,8 +751,8 @@ impl Connection {
 
     fn is_idle(&self, id: u32) -> bool {
         match self.role {
-            Role::Server => id % 2 == 0 || id > self.last_id,
-            Role::Client => id % 2 == 0 || id >= self.next_id,
+            Role::Server => id.is_multiple_of(2) || id > self.last_id,
+            Role::Client => id.is_multiple_of(2) || id >= self.next_id,
         }
     }
 

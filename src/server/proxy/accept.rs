@@ -6,10 +6,12 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use super::connection::{self, Connection};
+use super::forward;
 use super::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN, HANDSHAKE_TIMEOUT};
 use super::shared::Shared;
 use super::stats::count;
 use super::stream::Stream;
+use super::table::Door;
 use crate::api::route::ListenerProtocol;
 use crate::io::buffer::Buffer;
 use crate::io::reactor::{Timer, loop_now};
@@ -76,13 +78,23 @@ fn admit(stream: TcpStream, peer: SocketAddr, shared: &Rc<Shared>) {
         to_upstream: Buffer::new(),
         admission: Some(admission),
     };
-    match (door.http, door.tls) {
-        (Some(http), None) => {
+    match door {
+        Door { http: Some(http), tls: None, whole: None } => {
             let connection = Connection { listener: Some(http), ..connection };
             event_loop::spawn_connection(connection::serve(connection)).detach();
         }
-        (_, Some(_)) => event_loop::spawn_connection(detect(connection)).detach(),
-        (None, None) => {}
+        door => event_loop::spawn_connection(begin(connection, door)).detach(),
+    }
+}
+
+/// Serves a connection of which it is not known from the beginning that it is HTTP.
+async fn begin(connection: Connection, door: Door) {
+    match door.whole {
+        Some(listener) => match &listener.forward {
+            Some(route) => forward::forward(connection, route).await,
+            None => connection.client.reset_on_close(),
+        },
+        None => detect(connection).await,
     }
 }
 

@@ -16,6 +16,7 @@ use super::filter::retry::Verdict;
 use super::flow::{Flow, FlowError, Sink, Source, poll_drain};
 use super::limits::{
     CONNECT_ATTEMPTS, CONNECT_TIMEOUT, DEAD_AFTER, FIRST_CONNECT_TIMEOUT, KEPT_BYTES,
+    STREAM_IDLE_TIMEOUT,
 };
 use super::maglev;
 use super::probe;
@@ -691,20 +692,18 @@ impl Exchange<'_> {
     /// The endpoint has agreed to another protocol: bytes in both directions from here on.
     async fn switch(&mut self, mut upstream: Upstream) -> After {
         let connection = &mut *self.connection;
+        let client = tunnel::End {
+            stream: &mut connection.client,
+            input: &mut connection.input,
+            pending: &mut connection.to_client,
+        };
+        let upstream = tunnel::End {
+            stream: &mut upstream.stream,
+            input: &mut upstream.input,
+            pending: &mut connection.to_upstream,
+        };
         // Large and rare: not a part of every connection's state.
-        let tunnel = Box::pin(tunnel::run(
-            tunnel::End {
-                stream: &mut connection.client,
-                input: &mut connection.input,
-                pending: &mut connection.to_client,
-            },
-            tunnel::End {
-                stream: &mut upstream.stream,
-                input: &mut upstream.input,
-                pending: &mut connection.to_upstream,
-            },
-        ));
-        tunnel.await;
+        Box::pin(tunnel::run(client, upstream, STREAM_IDLE_TIMEOUT)).await;
         After::Abort
     }
 

@@ -13,6 +13,9 @@ pub(super) const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(400);
 /// Without a byte in either direction during an exchange or in a tunnel (Envoy's stream idle timeout,
 /// ING-14). There is no limit on the whole.
 pub(super) const STREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// Without a byte in either direction of a connection that is handed to a backend whole (Envoy's and the kernel's idea
+/// of long: databases and brokers are silent for minutes).
+pub(super) const TCP_IDLE_TIMEOUT: Duration = Duration::from_secs(3600);
 /// To establish a connection to an endpoint: Envoy's default.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The same while there is another endpoint to try: on a LAN a connection takes a few milliseconds, and a lost packet is
@@ -87,5 +90,15 @@ pub(super) const LONGEST_BIND_PAUSE: Duration = Duration::from_secs(10);
 /// When a silent upstream is probed (ING-14).
 pub(super) const UPSTREAM_KEEPALIVE: Keepalive =
     Keepalive { idle: Duration::from_secs(10), interval: Duration::from_secs(5), probes: 10 };
+/// TLS configurations kept for listeners that check clients, with their tickets: one is a few KiB. Those beyond are
+/// made anew when needed, which costs a resumption.
+pub(super) const CLIENT_AUTH_CONFIGS: usize = 256;
+/// How long a UDP flow without a datagram in either direction is remembered: Envoy's default; resolvers and games are
+/// done long before.
+pub(super) const UDP_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// UDP flows at a time; each has a descriptor. A sender of forged addresses costs others their flows, not memory.
+pub(super) const UDP_FLOWS: usize = 4096;
+/// Flows looked at for the one that is given up when there are too many.
+pub(super) const UDP_FLOW_LOOKS: usize = 16;
 /// Bytes of a ClientHello that are waited for. Post-quantum key shares make it 2 KiB; a record holds 16.
 pub(super) const CLIENT_HELLO_BYTES: usize = 16 * 1024 + 5;

@@ -38,8 +38,10 @@ counters! {
     connections_accepted,
     /// Client connections open now.
     connections_open,
-    /// Client connections that speak HTTP/2, since the start.
+    /// Client connections that spoke HTTP/2.
     http2_connections,
+    /// Requests on such connections refused because too many were in flight.
+    streams_refused,
     /// Client connections closed at once because there were too many.
     connections_refused,
     /// Idle client connections closed to make room for new ones.
@@ -110,6 +112,18 @@ counters! {
     upstream_aborts,
     /// Connections that became tunnels: upgrades and TLS passthrough.
     tunnels,
+    /// UDP flows begun.
+    udp_flows,
+    /// UDP flows open now.
+    udp_flows_open,
+    /// UDP flows ended to make room for new ones.
+    udp_flows_dismissed,
+    /// Datagrams from clients.
+    datagrams_received,
+    /// Of those: no listener, no endpoint or no room.
+    datagrams_dropped,
+    /// Datagrams to clients.
+    datagrams_sent,
     /// TLS handshakes finished.
     tls_handshakes,
     /// TLS handshakes that failed.

@@ -170,6 +170,13 @@ impl Stream {
         }
     }
 
+    /// See [`TcpStream::reset_on_close`]; a stream of HTTP/2 that has not ended is reset anyway.
+    pub(super) fn reset_on_close(&self) {
+        if let Some(tcp) = self.tcp() {
+            tcp.reset_on_close();
+        }
+    }
+
     /// See [`TcpStream::is_quiet`].
     #[inline]
     pub(super) fn is_quiet(&mut self, ask_kernel: bool) -> bool {

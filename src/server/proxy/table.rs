@@ -15,9 +15,10 @@ use crate::api::route::{
     Action, Backend, Listener, ListenerProtocol, ListenerTable, Route, Target, TlsAction,
     UpstreamSettings,
 };
+use crate::io::tcp::ANY;
 use crate::kernel::Time;
 
-type Doors = HashMap<(Option<IpAddr>, Port), Door>;
+type Doors = HashMap<(Option<IpAddr>, Port, Transport), Door>;
 type Plans = HashMap<*const Route, Rc<Plan>, BuildHasherDefault<PointerHasher>>;
 /// Usually one of a Service port: backends rarely differ in their settings.
 type Clusters = HashMap<ServicePort, Vec<Made>>;
@@ -47,6 +48,8 @@ pub(super) struct Snapshot {
 pub(super) struct Door {
     pub(super) http: Option<Rc<Listener>>,
     pub(super) tls: Option<Rc<Listener>>,
+    /// Takes connections or datagrams as they are; there is no other then.
+    pub(super) whole: Option<Rc<Listener>>,
 }
 
 /// Several listeners want what only one can have.
@@ -108,10 +111,19 @@ impl Snapshot {
 
     /// Who listens at the address a client has connected to.
     pub(super) fn door(&self, local: SocketAddr) -> Option<&Door> {
+        self.door_of(local, Transport::Tcp)
+    }
+
+    fn door_of(&self, local: SocketAddr, transport: Transport) -> Option<&Door> {
         let port = Port(local.port());
         self.doors
-            .get(&(Some(local.ip().to_canonical()), port))
-            .or_else(|| self.doors.get(&(None, port)))
+            .get(&(Some(local.ip().to_canonical()), port, transport))
+            .or_else(|| self.doors.get(&(None, port, transport)))
+    }
+
+    /// Who takes the datagrams that are sent to this address.
+    pub(super) fn datagrams(&self, local: SocketAddr) -> Option<&Rc<Listener>> {
+        self.door_of(local, Transport::Udp)?.whole.as_ref()
     }
 
     /// Whether a listener of this one has no successor.
@@ -119,17 +131,35 @@ impl Snapshot {
         self.doors.keys().any(|key| !other.doors.contains_key(key))
     }
 
-    /// The ports to listen on in host-network mode, with the Services that want each.
-    pub(super) fn host_ports(&self) -> BTreeMap<Port, Vec<String>> {
-        let mut ports: BTreeMap<Port, Vec<String>> = BTreeMap::new();
-        for listener in &self.table.all {
-            let names = ports.entry(host_port(listener)).or_default();
+    /// Where to listen besides the sockets that are steered to, with the Services that want it: in host-network mode the
+    /// ports of the node, else the addresses of UDP listeners.
+    pub(super) fn places(
+        &self,
+        host_network: bool,
+    ) -> BTreeMap<(Transport, SocketAddr), Vec<String>> {
+        let mut places: BTreeMap<_, Vec<String>> = BTreeMap::new();
+        let mut add = |transport, address, listener: &Listener| {
+            let names = places.entry((transport, address)).or_default();
             let name = listener.service.to_string();
             if !names.contains(&name) {
                 names.push(name);
             }
+        };
+        if host_network {
+            for listener in &self.table.all {
+                for ip in ANY {
+                    let address = SocketAddr::new(ip, host_port(listener).0);
+                    add(listener.protocol.transport(), address, listener);
+                }
+            }
+        } else {
+            for (&(ip, port, transport), listener) in &self.table.by_address {
+                if transport == Transport::Udp {
+                    add(transport, SocketAddr::new(ip, port.0), listener);
+                }
+            }
         }
-        ports
+        places
     }
 
     /// The balancing of a route of this snapshot.
@@ -215,7 +245,7 @@ impl Door {
         match protocol {
             ListenerProtocol::Http => self.http.as_ref(),
             ListenerProtocol::Tls => self.tls.as_ref(),
-            ListenerProtocol::Tcp | ListenerProtocol::Udp => None,
+            ListenerProtocol::Tcp | ListenerProtocol::Udp => self.whole.as_ref(),
         }
     }
 
@@ -223,7 +253,7 @@ impl Door {
         match protocol {
             ListenerProtocol::Http => &mut self.http,
             ListenerProtocol::Tls => &mut self.tls,
-            ListenerProtocol::Tcp | ListenerProtocol::Udp => &mut self.http,
+            ListenerProtocol::Tcp | ListenerProtocol::Udp => &mut self.whole,
         }
     }
 }
@@ -248,8 +278,8 @@ impl Hasher for PointerHasher {
 }
 
 fn steered_doors(table: &ListenerTable) -> Doors {
-    let door = |(&(address, port, _), listener): (&(IpAddr, Port, Transport), &Rc<Listener>)| {
-        ((Some(address), port), Door::of(listener))
+    let door = |(&(address, port, transport), listener): (&(_, _, _), &Rc<Listener>)| {
+        ((Some(address), port, transport), Door::of(listener))
     };
     table.by_address.iter().map(door).collect()
 }
@@ -262,8 +292,8 @@ fn host_port(listener: &Listener) -> Port {
 /// shared listener of the port; else the only one.
 fn host_doors(table: &ListenerTable) -> (Doors, Vec<Conflict>) {
     let mut doors = Doors::new();
-    for ((address, ..), listener) in &table.by_address {
-        let door = doors.entry((Some(*address), host_port(listener))).or_default();
+    for ((address, _, transport), listener) in &table.by_address {
+        let door = doors.entry((Some(*address), host_port(listener), *transport)).or_default();
         *door.side(listener.protocol) = Some(Rc::clone(listener));
     }
     let mut claims: BTreeMap<(Port, ListenerProtocol), Vec<&Rc<Listener>>> = BTreeMap::new();
@@ -275,10 +305,20 @@ fn host_doors(table: &ListenerTable) -> (Doors, Vec<Conflict>) {
         let shared = || claimants.iter().find(|listener| listener.shared);
         let winner = if let [only] = claimants[..] { Some(only) } else { shared().copied() };
         if let Some(winner) = winner {
-            *doors.entry((None, port)).or_default().side(protocol) = Some(Rc::clone(winner));
+            let door = doors.entry((None, port, protocol.transport())).or_default();
+            *door.side(protocol) = Some(Rc::clone(winner));
         } else {
             let services = claimants.iter().map(|listener| listener.service.to_string()).collect();
             conflicts.push(Conflict { port, services });
+        }
+    }
+    for ((_, port, _), door) in &mut doors {
+        // Who takes whole connections leaves none to the others.
+        if let (Some(whole), Some(other)) = (&door.whole, door.http.as_ref().or(door.tls.as_ref()))
+        {
+            let services = [whole, other].map(|listener| listener.service.to_string()).into();
+            conflicts.push(Conflict { port: *port, services });
+            door.whole = None;
         }
     }
     (doors, conflicts)

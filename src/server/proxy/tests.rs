@@ -290,7 +290,7 @@ fn a_waiting_connection_is_small() {
 
 #[test]
 fn a_connection_that_panics_leaves_and_is_counted() {
-    let tls = super::tls::server_config().unwrap();
+    let tls = super::terminate::Terminator::new().unwrap();
     let shared = Rc::new(Shared::new(0, 1, IDLE_TOTAL, tls));
     let (near, _far) = std::os::unix::net::UnixStream::pair().unwrap();
     near.set_nonblocking(true).unwrap();
@@ -317,7 +317,7 @@ fn a_connection_that_panics_leaves_and_is_counted() {
 
 #[test]
 fn connections_that_only_wait_do_not_keep_others_out() {
-    let tls = super::tls::server_config().unwrap();
+    let tls = super::terminate::Terminator::new().unwrap();
     let shared = Rc::new(Shared::new(0, 2, IDLE_TOTAL, tls));
     let (near, _far) = std::os::unix::net::UnixStream::pair().unwrap();
     near.set_nonblocking(true).unwrap();

@@ -1,22 +1,19 @@
 //! TLS on client connections: which certificate, or which backend, by server name.
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
+use rustls::CipherSuite;
 use rustls::crypto::CryptoProvider;
-use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
-use rustls::{CipherSuite, ServerConfig};
 
 use super::connection::Connection;
-use super::exchange;
+use super::forward;
 use super::limits::{CLIENT_HELLO_BYTES, HANDSHAKE_TIMEOUT};
 use super::stats::count;
 use super::stream::Stream;
-use super::tunnel;
-use crate::api::route::{Listener, Route, TlsAction};
+use super::terminate::offering;
+use crate::api::route::{Route, TlsAction, TlsTermination};
 use crate::io::buffer::Buffer;
 use crate::io::reactor::loop_now;
 use crate::io::tls::TlsStream;
@@ -26,30 +23,6 @@ use crate::proto::tls::{ClientHelloError, Peeked, alert, peek_client_hello};
 const DECODE_ERROR: u8 = 50;
 const INTERNAL_ERROR: u8 = 80;
 const UNRECOGNIZED_NAME: u8 = 112;
-
-thread_local! {
-    /// The listener whose connection is being handshaken with at this moment. rustls wants a resolver
-    /// that may be shared between threads; the tables are not.
-    static OFFERING: RefCell<Option<Rc<Listener>>> = const { RefCell::new(None) };
-}
-
-/// Finds the certificate in the table of the listener that is [`OFFERING`].
-#[derive(Debug)]
-struct CurrentTable;
-
-/// The one configuration of all TLS connections: TLS 1.2 and 1.3, HTTP/1.1, resumption by tickets.
-///
-/// # Errors
-/// rustls', if the system has no randomness.
-pub(super) fn server_config() -> Result<Arc<ServerConfig>, rustls::Error> {
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(rustls::ALL_VERSIONS)?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(CurrentTable));
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    config.ticketer = rustls::crypto::ring::Ticketer::new()?;
-    Ok(Arc::new(config))
-}
 
 /// AES-128 first: nobody breaks it, and it costs less than AES-256, which rustls would prefer.
 pub(super) fn provider() -> Arc<CryptoProvider> {
@@ -76,7 +49,7 @@ pub(super) async fn handshake(mut connection: Connection) -> Option<Connection> 
         Some(TlsAction::Terminate(termination)) => {
             connection.scope = termination.scope;
             connection.server_name = hello.server_name.map(Into::into);
-            terminate(connection, listener).await
+            terminate(connection, termination).await
         }
         Some(TlsAction::Passthrough(route)) => {
             pass_through(connection, route).await;
@@ -121,68 +94,40 @@ async fn refuse(mut connection: Connection, description: u8) -> Option<Connectio
     None
 }
 
-async fn terminate(connection: Connection, listener: Rc<Listener>) -> Option<Connection> {
+async fn terminate(connection: Connection, termination: &Rc<TlsTermination>) -> Option<Connection> {
+    let config = match connection.shared.tls.config(termination) {
+        Ok(config) => config,
+        Err(error) => {
+            log::error!("clients of {} cannot be checked: {error}", connection.local);
+            return refuse(connection, INTERNAL_ERROR).await;
+        }
+    };
     let Connection { client, input, .. } = connection;
     let Stream::Tcp(tcp) = client else { return None };
-    let Ok(mut stream) = TlsStream::accept(tcp, Arc::clone(&connection.shared.tls), input) else {
-        return None;
-    };
+    let mut stream = TlsStream::accept(tcp, config, input).ok()?;
     let mut early = Buffer::new();
-    let finished = poll_fn(|cx| {
-        // Also cleared when rustls panics: by the next handshake that sets it.
-        OFFERING.set(Some(Rc::clone(&listener)));
-        let polled = stream.poll_handshake(cx, &mut early);
-        OFFERING.set(None);
-        match polled {
+    let finished =
+        poll_fn(|cx| match offering(termination, || stream.poll_handshake(cx, &mut early)) {
             Poll::Ready(finished) => Poll::Ready(finished.is_ok()),
             Poll::Pending => stream.tcp().fd().poll_expired(cx).map(|()| false),
-        }
-    });
+        });
     if !finished.await {
         count(|c| c.tls_failures.add());
         return None;
     }
     count(|c| c.tls_handshakes.add());
     let client = Stream::Tls(Box::new(stream));
-    Some(Connection { client, input: early, is_tls: true, ..connection })
+    let connection = Connection { client, input: early, is_tls: true, ..connection };
+    let Some(route) = &termination.forward else { return Some(connection) };
+    forward::forward(connection, route).await;
+    None
 }
 
+/// Hands the connection to a backend as it is.
 async fn pass_through(mut connection: Connection, route: &Rc<Route>) {
-    let plan = connection.snapshot.plan(route);
-    let upstream = match plan.next().and_then(|backend| plan.cluster(backend)) {
-        Some(cluster) => exchange::connect_any(&connection, cluster).await,
-        None => None,
-    };
-    let Some((mut upstream, _lease)) = upstream else {
+    match forward::reach(&connection, route).await {
+        Some((upstream, _lease)) => forward::join(&mut connection, upstream).await,
         // There is no better word for "the backend is not there" before a handshake.
-        refuse(connection, INTERNAL_ERROR).await;
-        return;
-    };
-    tunnel::run(
-        tunnel::End {
-            stream: &mut connection.client,
-            input: &mut connection.input,
-            pending: &mut connection.to_client,
-        },
-        tunnel::End {
-            stream: &mut upstream.stream,
-            input: &mut upstream.input,
-            pending: &mut connection.to_upstream,
-        },
-    )
-    .await;
-}
-
-// === impl CurrentTable ===
-
-impl ResolvesServerCert for CurrentTable {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let name = hello.server_name().map(str::to_ascii_lowercase);
-        OFFERING.with_borrow(|listener| match listener.as_ref()?.tls.find(name.as_deref())? {
-            TlsAction::Terminate(termination) => {
-                termination.certificates.first().map(|certificate| Arc::clone(&certificate.key))
-            }
-            TlsAction::Passthrough(_) | TlsAction::Refuse(_) => None,
-        })
+        None => _ = refuse(connection, INTERNAL_ERROR).await,
     }
 }

@@ -177,7 +177,10 @@ impl Upstream {
             let _ = tcp.set_keepalive(UPSTREAM_KEEPALIVE);
         }
         if host.dial.protocol == UpstreamProtocol::Http2 && !raw {
-            let stream = Stream::Http2(Some(http2::begin(stream, input, host)));
+            // Others may have connected meanwhile: one connection is enough for many.
+            let shared = host.http2.open();
+            let stream = shared.unwrap_or_else(|| http2::begin(stream, input, host));
+            let stream = Stream::Http2(Some(stream));
             return Self { stream, host: Rc::clone(host), reused: false, input: Buffer::new() };
         }
         Self { stream, host: Rc::clone(host), reused: false, input }

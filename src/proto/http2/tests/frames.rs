@@ -1,7 +1,7 @@
 //! Every way in which a frame can be wrong, and what that costs.
 use super::super::connection::Connection;
 use super::super::frame::{
-    self, ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PADDED, PING, PREFACE,
+    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PADDED, PING, PREFACE,
     PRIORITY, PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE, WITH_PRIORITY,
 };
 use super::super::{ErrorCode, STREAM_WINDOW};
