@@ -33,6 +33,7 @@ use pilus::server::proxy::{Proxy, Stats, stats};
 
 pub mod backend;
 pub mod client;
+pub mod http2;
 pub mod pki;
 
 /// All that the proxy is told, in a form that can be sent to its thread.
@@ -235,14 +236,15 @@ fn serve(config: Config, commands: Receiver<Command>, woken: UnixStream, said: &
     woken.set_nonblocking(true).unwrap();
     let mut kernel: Kernel<Message> = Kernel::new();
     const TO_PROXY: &[ServerId] = &[wiring::PROXY];
-    const FROM_PROXY: &[ServerId] = &[wiring::BPF, wiring::STORE, wiring::SIGNAL];
+    const LISTENERS: &[ServerId] = &[wiring::BPF, wiring::STORE, wiring::SIGNAL];
+    const FROM_PROXY: &[ServerId] = &[wiring::BPF, wiring::STORE, wiring::SIGNAL, wiring::DATAPATH];
     let mut add = |id, name, may_send, build: Box<dyn Fn() -> Box<dyn Server<Message>>>| {
         kernel.add(Wiring { id, name, may_send, mailbox: 64, build });
     };
     for (id, name) in [(wiring::DATAPATH, "datapath"), (wiring::ENDPOINT, "endpoint")] {
         add(id, name, TO_PROXY, Box::new(|| Box::new(Quiet)));
     }
-    for id in FROM_PROXY {
+    for id in LISTENERS {
         let said = Arc::clone(said);
         add(*id, "listening", &[], Box::new(move || Box::new(Listening(Arc::clone(&said)))));
     }

@@ -6,15 +6,15 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use super::connection::{self, Connection};
-use super::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN, HANDSHAKE_TIMEOUT};
 use super::forward;
+use super::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN, HANDSHAKE_TIMEOUT};
 use super::shared::Shared;
 use super::stats::count;
+use super::stream::Stream;
 use super::table::Door;
 use crate::api::route::ListenerProtocol;
 use crate::io::buffer::Buffer;
 use crate::io::reactor::{Timer, loop_now};
-use super::stream::Stream;
 use crate::io::tcp::{TcpListener, TcpStream};
 use crate::io::{clock, event_loop};
 use crate::proto::http1::{HeadProgress, PeerAddress};

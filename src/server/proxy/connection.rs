@@ -15,12 +15,12 @@ use super::limits::{
 use super::request::{self, Answer, Next};
 use super::shared::{Admission, Shared};
 use super::stats::count;
+use super::stream::Stream;
 use super::table::Snapshot;
 use crate::api::route::{Listener, ListenerProtocol, TlsAction};
 use crate::io::buffer::Buffer;
 use crate::io::event_loop;
 use crate::io::reactor::loop_now;
-use super::stream::Stream;
 use crate::proto::http1::{HeadProgress, LocalReply, PeerAddress, Version};
 
 /// The scope of a connection whose listener is not there any more; no host has it.

@@ -12,10 +12,10 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use super::stats::count;
+use super::stream::Stream;
 use super::upstream_tls::client_config;
 use crate::api::route::{UpstreamProtocol, UpstreamSettings, UpstreamTls};
 use crate::io::buffer::Buffer;
-use super::stream::Stream;
 use crate::io::tcp::TcpStream;
 use crate::io::tls::TlsStream;
 
@@ -171,19 +171,20 @@ impl Connecting {
                 },
                 State::Over => return Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
             }
-            self.state = match (std::mem::replace(&mut self.state, State::Over), &self.dial.security)
-            {
-                (State::Tcp(tcp), Security::Tls(config, name)) => {
-                    let (config, name) = (Arc::clone(config), name.clone());
-                    let tls = TlsStream::connect(tcp, config, name, self.dial.alpn(self.call.raw));
-                    State::Tls(Box::new(tls.map_err(io::Error::other)?))
-                }
-                (State::Tcp(tcp), Security::Plain) => {
-                    return Poll::Ready(Ok((Stream::Tcp(tcp), Buffer::new())));
-                }
-                (State::Tls(tls), Security::Tls(..)) => return Poll::Ready(self.secured(tls)),
-                _ => return Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
-            };
+            self.state =
+                match (std::mem::replace(&mut self.state, State::Over), &self.dial.security) {
+                    (State::Tcp(tcp), Security::Tls(config, name)) => {
+                        let (config, name) = (Arc::clone(config), name.clone());
+                        let tls =
+                            TlsStream::connect(tcp, config, name, self.dial.alpn(self.call.raw));
+                        State::Tls(Box::new(tls.map_err(io::Error::other)?))
+                    }
+                    (State::Tcp(tcp), Security::Plain) => {
+                        return Poll::Ready(Ok((Stream::Tcp(tcp), Buffer::new())));
+                    }
+                    (State::Tls(tls), Security::Tls(..)) => return Poll::Ready(self.secured(tls)),
+                    _ => return Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+                };
         }
     }
 

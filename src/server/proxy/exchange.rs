@@ -1,7 +1,7 @@
 //! One request and its response, between a client and an endpoint.
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -10,6 +10,8 @@ use super::cluster::{Cluster, Lease, Member, Wish};
 use super::connection::{After, Connection};
 use super::date::with_date;
 use super::dial::Call;
+use super::filter::auth::{self, Question};
+use super::filter::mirror;
 use super::filter::retry::Verdict;
 use super::flow::{Flow, FlowError, Sink, Source, poll_drain};
 use super::limits::{
@@ -20,17 +22,19 @@ use super::maglev;
 use super::probe;
 use super::request::{Job, SERVER, reply_to};
 use super::stats::count;
+use super::stream::Stream;
+use super::subrequest::{Reply, payload};
 use super::tunnel;
 use super::upstream::Upstream;
 use crate::api::route::{RetryPolicy, UpstreamProtocol};
 use crate::io::random;
 use crate::io::reactor::{Timer, loop_now};
-use super::stream::Stream;
 use crate::kernel::Time;
 use crate::proto::http1::reuse::{ClientExchange, UpstreamExchange};
 use crate::proto::http1::{
-    BodyError, BodyFraming, CONTINUE, HeadProgress, HeaderSlots, LocalReply, MAX_INTERIM_RESPONSES,
-    Parsed, ResponseContext, parse_response, write_response_head,
+    BodyError, BodyFraming, CONTINUE, HeadEditor, HeadProgress, HeaderSlots, LocalReply,
+    MAX_INTERIM_RESPONSES, Parsed, ResponseContext, ResponseTo, parse_response,
+    write_response_head,
 };
 
 /// The state of an exchange while it is on its way.
@@ -87,6 +91,10 @@ enum Failure {
     ClientGone,
     ClientSlow,
     BadBody,
+    /// An auth server has refused; its answer is in `to_client`.
+    Denied,
+    /// An auth server gave no answer.
+    AuthFailed,
     /// The backend has no endpoint.
     NoEndpoint,
     /// No endpoint could be connected to.
@@ -100,7 +108,7 @@ enum Failure {
 
 /// Why there is no connection to an endpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Unreached {
+pub(super) enum Unreached {
     Failed,
     /// The time of the request, or of the attempt, was over before.
     Late,
@@ -109,10 +117,8 @@ enum Unreached {
 /// Forwards a request whose head is in `to_upstream`, and its response.
 pub(super) async fn forward(connection: &mut Connection, job: Job) -> After {
     let to_http2 = job.cluster.settings().protocol == UpstreamProtocol::Http2;
-    let upload = Flow::between(
-        (job.framing, connection.client.is_http2()),
-        (job.framing, to_http2),
-    );
+    let upload =
+        Flow::between((job.framing, connection.client.is_http2()), (job.framing, to_http2));
     let mut exchange = Exchange {
         connection,
         timer: None,
@@ -133,6 +139,9 @@ pub(super) async fn forward(connection: &mut Connection, job: Job) -> After {
         && let Err(failure) = Box::pin(exchange.prepare()).await
     {
         return exchange.fail(failure).await;
+    }
+    if exchange.job.extra.is_some() {
+        exchange.begin_attempt();
     }
     let mut may_reuse = true;
     loop {
@@ -180,15 +189,96 @@ impl Exchange<'_> {
         if let Some(budget) = extra.route.retry.as_ref().and_then(|retry| retry.budget) {
             self.job.cluster.count_for_budget(loop_now(), &budget);
         }
-        if extra.retry.is_some() && !self.kept {
+        let keep = extra.retry.is_some() || !extra.copies.is_empty();
+        let shown = extra.question.as_ref().and_then(|question| question.auth.body_limit);
+        let head_length = self.connection.to_upstream.len();
+        if !self.kept && (keep || shown.is_some()) {
             // Of a body without a length as much as is there: the client may wait for an answer to it.
             let fits = match self.job.framing {
                 BodyFraming::Length(length) => length < KEPT_BYTES as u64,
                 _ => false,
             };
-            self.kept = self.collect(KEPT_BYTES, fits).await?;
+            let shown = shown.map_or(0, |limit| (limit as usize).min(KEPT_BYTES) + head_length);
+            let limit = if keep { shown.max(KEPT_BYTES) } else { shown };
+            self.kept = self.collect(limit, fits || shown > 0).await?;
+        }
+        let plain = self.job.cluster.settings().protocol == UpstreamProtocol::Http2;
+        let body = &self.connection.to_upstream.as_slice()[head_length..];
+        let body = payload(body, self.job.framing, plain);
+        let Some(extra) = &mut self.job.extra else { return Ok(()) };
+        let copies = std::mem::take(&mut extra.copies);
+        if let Some(question) = extra.question.take() {
+            self.await_permission(question, &body).await?;
+        }
+        for mut copy in copies.into_iter().filter(|_| self.kept) {
+            copy.message.body.clone_from(&body);
+            mirror::send(copy);
         }
         Ok(())
+    }
+
+    /// Asks the auth server; the request stays here until it has agreed.
+    async fn await_permission(&mut self, question: Question, body: &[u8]) -> Result<(), Failure> {
+        let mut asking = pin!(question.ask(body));
+        let asked = poll_fn(|cx| match asking.as_mut().poll(cx) {
+            Poll::Ready(verdict) => Poll::Ready(Ok(verdict)),
+            Poll::Pending => self.poll_silence(cx).map(Err),
+        })
+        .await;
+        match asked? {
+            auth::Verdict::Allowed(changes) => {
+                // The head is at the beginning: nothing was sent yet.
+                let out = self.connection.to_upstream.vec();
+                let mut head = HeadEditor::new(out, 0).ok_or(Failure::AuthFailed)?;
+                changes.apply(&mut head);
+                Ok(())
+            }
+            auth::Verdict::Denied(reply) => {
+                self.deny(&reply);
+                Err(Failure::Denied)
+            }
+            auth::Verdict::Failed => Err(Failure::AuthFailed),
+        }
+    }
+
+    /// Puts what the auth server says into `to_client`.
+    fn deny(&mut self, reply: &Reply) {
+        let answer = self.job.answer;
+        let keep_alive = answer.keep_alive && self.is_read();
+        let out = self.connection.to_client.vec();
+        let at = out.len();
+        let to = ResponseTo { head: answer.head, upgrade: false };
+        let sent = auth::with_head(&reply.head, to, |head| {
+            let mut head = *head;
+            let bodyless = answer.head || head.status == 204 || head.status == 304;
+            if !bodyless {
+                head.framing = BodyFraming::Length(reply.body.len() as u64);
+            }
+            count(|c| c.response(head.status));
+            let sent = with_date(|date| {
+                let context = ResponseContext {
+                    client_version: answer.version,
+                    keep_alive,
+                    server: SERVER,
+                    date,
+                    service_time_ms: None,
+                };
+                write_response_head(out, &head, &context)
+            });
+            if !bodyless {
+                out.extend_from_slice(&reply.body);
+            }
+            sent.keep_alive
+        });
+        if let Some(extra) = &self.job.extra {
+            extra.edit_response(out, at);
+        }
+        self.job.answer.keep_alive = sent.unwrap_or_default();
+    }
+
+    /// Whether the request has been read to its end, so that what follows is the next one.
+    fn is_read(&self) -> bool {
+        self.is_bodyless() || self.upload.is_received()
     }
 
     /// Takes in the body, up to so many bytes with the head, and waits for it if `wait`. Returns whether all is there.
@@ -284,7 +374,11 @@ impl Exchange<'_> {
                 avoid: self.avoid.as_ref(),
                 random: random::next,
             };
-            let Some(member) = self.job.cluster.pick(&wish) else { break };
+            let stay =
+                self.job.extra.as_ref().and_then(|extra| extra.stay.as_ref()?.member.as_ref());
+            // A session ends with its endpoint: what has just failed is not insisted on.
+            let stay = stay.filter(|_| self.avoid.is_none());
+            let Some(member) = stay.or_else(|| self.job.cluster.pick(&wish)) else { break };
             let Some(lease) = self.job.cluster.lease(member) else {
                 count(|c| c.upstream_overflows.add());
                 return Err(Failure::Overflow);
@@ -462,6 +556,9 @@ impl Exchange<'_> {
                 && !head.is_interim()
             {
                 extra.edit_response(out, at);
+                if let Some(lease) = &self.lease {
+                    extra.tell_session((out, at), &lease.member, self.connection.is_tls);
+                }
             }
             count(|c| c.response(head.status));
             let is_final = !head.is_interim();
@@ -614,6 +711,14 @@ impl Exchange<'_> {
         failure.count();
         match failure {
             Failure::ClientGone => After::Abort,
+            Failure::Denied => {
+                let unsent = self.connection.to_upstream.len();
+                self.connection.to_upstream.consume(unsent);
+                self.connection.answered(self.job.answer.keep_alive).await
+            }
+            Failure::AuthFailed => {
+                self.reply(LocalReply::Status(503, "no answer from ext auth")).await
+            }
             Failure::ClientSlow => self.reply(LocalReply::RequestTimeout).await,
             Failure::BadBody => self.reply(LocalReply::BadBody).await,
             Failure::NoEndpoint => self.reply(LocalReply::NoHealthyUpstream).await,
@@ -629,7 +734,7 @@ impl Exchange<'_> {
     /// Answers instead of an endpoint.
     async fn reply(&mut self, reply: LocalReply<'_>) -> After {
         let mut answer = self.job.answer;
-        answer.keep_alive &= self.is_bodyless() || self.upload.is_received();
+        answer.keep_alive &= self.is_read();
         let connection = &mut *self.connection;
         let unsent = connection.to_upstream.len();
         connection.to_upstream.consume(unsent);
@@ -661,6 +766,8 @@ impl Failure {
             Self::ClientSlow => c.client_timeouts.add(),
             Self::BadBody => c.bad_requests.add(),
             Self::NoEndpoint => c.no_endpoint.add(),
+            Self::Denied => c.auth_denied.add(),
+            Self::AuthFailed => c.auth_failures.add(),
             // Counted where they happen.
             Self::Overflow | Self::Unreachable => {}
             Self::UpstreamGone => c.upstream_aborts.add(),
@@ -691,7 +798,8 @@ pub(super) async fn connect_any(
             return None;
         };
         let patience = if attempt < attempts { FIRST_CONNECT_TIMEOUT } else { CONNECT_TIMEOUT };
-        if let Ok(upstream) = connect(&lease.member, call, Some(client), patience, &mut None).await {
+        if let Ok(upstream) = connect(&lease.member, call, Some(client), patience, &mut None).await
+        {
             return Some((upstream, lease));
         }
         lease.report(loop_now(), true);
@@ -701,9 +809,8 @@ pub(super) async fn connect_any(
     None
 }
 
-/// A new connection to an endpoint, on behalf of a client whose going away ends it, within `patience` and while `timer`
-/// runs.
-async fn connect(
+/// A new connection to an endpoint, within `patience` and while `timer` runs; `client` is whom it is for, if anybody.
+pub(super) async fn connect(
     member: &Rc<Member>,
     call: Call,
     client: Option<&Stream>,
@@ -715,20 +822,25 @@ async fn connect(
         client.set_deadline(began + patience);
     }
     let mut is_late_now = false;
+    // Connections of clients have deadlines already, which cost less.
+    let mut alone = client.is_none().then(|| Timer::at(began + patience));
     let connected = match member.host.dial.connect(member.host.address, call) {
         Err(error) => Err(error),
-        Ok(mut connecting) => poll_fn(|cx| {
-            if let Poll::Ready(connected) = connecting.poll(cx) {
-                return Poll::Ready(connected);
-            }
-            is_late_now = is_late(timer, cx);
-            let expired = client.is_some_and(|client| client.poll_expired(cx).is_ready());
-            if is_late_now || expired {
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-            }
-            Poll::Pending
-        })
-        .await,
+        Ok(mut connecting) => {
+            poll_fn(|cx| {
+                if let Poll::Ready(connected) = connecting.poll(cx) {
+                    return Poll::Ready(connected);
+                }
+                is_late_now = is_late(timer, cx);
+                let expired = client.is_some_and(|client| client.poll_expired(cx).is_ready())
+                    || is_late(&mut alone, cx);
+                if is_late_now || expired {
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+                Poll::Pending
+            })
+            .await
+        }
     };
     match connected {
         Ok((stream, input)) => {

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::task::{Context, Poll, ready};
 
 use super::limits::{PENDING_BYTES, ROUNDS_PER_TURN};
-use crate::io::buffer::Buffer;
 use super::stream::Stream;
+use crate::io::buffer::Buffer;
 use crate::proto::http1::{BodyDecoder, BodyEncoder, BodyError, BodyFraming};
 
 /// A body on its way.
@@ -60,15 +60,20 @@ impl Flow {
     /// As [`Flow::new`], where either end may be a stream of HTTP/2 (true): there a body is plain bytes, whose end the
     /// stream has. Its length was compared with the declared one.
     pub(super) fn between(received: (BodyFraming, bool), sent: (BodyFraming, bool)) -> Self {
-        let received = match received {
-            (BodyFraming::None, _) | (_, false) => received.0,
-            (_, true) => BodyFraming::UntilClose,
-        };
+        let received = Self::received(received.0, received.1);
         let sent = match sent {
             (BodyFraming::Chunked, true) => BodyFraming::UntilClose,
             (framing, _) => framing,
         };
         Self::new(received, sent)
+    }
+
+    /// How the end of a body is found that was announced as `framing`, on a stream of HTTP/2 or not.
+    pub(super) const fn received(framing: BodyFraming, is_http2: bool) -> BodyFraming {
+        match (framing, is_http2) {
+            (BodyFraming::None, _) | (_, false) => framing,
+            (_, true) => BodyFraming::UntilClose,
+        }
     }
 
     /// The trailers of the body, which has come from `source` to its end.

@@ -56,6 +56,14 @@ pub(super) const LONGEST_PROBE_PAUSE: Duration = Duration::from_secs(10);
 pub(super) const KEPT_BYTES: usize = 64 * 1024;
 /// The longest pause between two attempts, as a multiple of what the route asks for (Envoy's `max_interval`).
 pub(super) const LONGEST_BACKOFF_FACTOR: u32 = 10;
+/// How long an auth server may take: its users wait for it, and nobody waits longer for a page.
+pub(super) const AUTH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of an auth server's answer: login pages and reasons are smaller.
+pub(super) const AUTH_ANSWER_BYTES: usize = 64 * 1024;
+/// Copies for mirrors that are on their way at a time; more are dropped. Each has a connection and up to 64 KiB.
+pub(super) const MIRRORS_IN_FLIGHT: usize = 256;
+/// How long such a copy may take.
+pub(super) const MIRROR_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long requests in flight may take to finish once the program has been told to end.
 pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the end of the draining is looked for.
@@ -85,5 +93,12 @@ pub(super) const UPSTREAM_KEEPALIVE: Keepalive =
 /// TLS configurations kept for listeners that check clients, with their tickets: one is a few KiB. Those beyond are
 /// made anew when needed, which costs a resumption.
 pub(super) const CLIENT_AUTH_CONFIGS: usize = 256;
+/// How long a UDP flow without a datagram in either direction is remembered: Envoy's default; resolvers and games are
+/// done long before.
+pub(super) const UDP_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// UDP flows at a time; each has a descriptor. A sender of forged addresses costs others their flows, not memory.
+pub(super) const UDP_FLOWS: usize = 4096;
+/// Flows looked at for the one that is given up when there are too many.
+pub(super) const UDP_FLOW_LOOKS: usize = 16;
 /// Bytes of a ClientHello that are waited for. Post-quantum key shares make it 2 KiB; a record holds 16.
 pub(super) const CLIENT_HELLO_BYTES: usize = 16 * 1024 + 5;

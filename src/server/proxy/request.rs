@@ -7,14 +7,19 @@ use std::time::Duration;
 use super::cluster::Cluster;
 use super::connection::Connection;
 use super::date::with_date;
-use super::filter::{Extra, cors, rewrite};
+use super::filter::session::Stay;
+use super::filter::{Extra, auth, cors, edit, mirror, rewrite};
 use super::maglev;
 use super::matching::{Found, find_route};
 use super::stats::count;
+use super::subrequest::Message;
 use super::table::Snapshot;
-use crate::api::route::{Action, Balance, Listener, PathMatch, Route, Target};
+use crate::api::route::{
+    Action, Balance, Listener, Mirror, PathMatch, Route, Target, UpstreamProtocol,
+};
 use crate::io::buffer::Buffer;
-use crate::io::random;
+use crate::io::reactor::loop_now;
+use crate::io::{clock, random};
 use crate::proto::http1::{
     BodyFraming, ForwardContext, HeadEditor, HeaderSlots, LocalReply, Parsed, PeerAddress,
     ReplyContext, RequestHead, RequestId, ResponseTo, Version, parse_request, trusted_client,
@@ -167,12 +172,20 @@ impl Asked<'_, '_, '_> {
         match &route.action {
             Action::Forward(backends) => {
                 let plan = self.snapshot.plan(route);
-                let Some(backend) = plan.next() else {
+                let (stay, stays_with) = match &route.session {
+                    Some(session) => {
+                        let now = (loop_now(), clock::unix_seconds());
+                        let (stay, at) = plan.marks(route).find(session, self.head, now);
+                        (Some(stay), at)
+                    }
+                    None => (None, None),
+                };
+                let Some(backend) = stays_with.or_else(|| plan.next()) else {
                     count(|c| c.no_endpoint.add());
                     return self.reply(to_client, LocalReply::NoHealthyUpstream, None);
                 };
                 match (plan.cluster(backend), &backends[backend].target) {
-                    (Some(cluster), _) => self.forward(to_upstream.vec(), backend, cluster),
+                    (Some(cluster), _) => self.forward(to_upstream.vec(), backend, cluster, stay),
                     (None, Target::Refuse(status, why)) => {
                         self.reply(to_client, LocalReply::Status(*status, why), Some(backend))
                     }
@@ -203,9 +216,15 @@ impl Asked<'_, '_, '_> {
     }
 
     #[inline]
-    fn forward(&self, to_upstream: &mut Vec<u8>, backend: usize, cluster: &Rc<Cluster>) -> Next {
+    fn forward(
+        &self,
+        to_upstream: &mut Vec<u8>,
+        backend: usize,
+        cluster: &Rc<Cluster>,
+        stay: Option<Stay>,
+    ) -> Next {
         let Self { head, route, peer, .. } = *self;
-        let extra = Extra::of(route, Some(backend), head);
+        let mut extra = Extra::of(route, Some(backend), head);
         // HTTP/1.0 without Host: the address it came to stands for the name.
         let fallback = match head.authority {
             Some(_) => String::new(),
@@ -214,7 +233,7 @@ impl Asked<'_, '_, '_> {
         let path = extra.as_ref().and_then(|extra| extra.path());
         let context = ForwardContext {
             peer,
-            proto: if self.is_tls { "https" } else { "http" },
+            proto: self.scheme(),
             request_id: &RequestId::from_random(random::bytes16()),
             trusted_hops: self.trusted_hops,
             append_forwarded_for: true,
@@ -225,8 +244,12 @@ impl Asked<'_, '_, '_> {
         };
         let at = to_upstream.len();
         write_request_head(to_upstream, head, &context);
-        if let Some(extra) = &extra {
+        let copies = extra.as_ref().map(|extra| self.copies(extra, &context));
+        if let Some(extra) = &mut extra {
             extra.edit_request(to_upstream, at);
+            extra.stay = stay;
+            extra.copies = copies.unwrap_or_default();
+            extra.question = self.question(extra);
         }
         let affinity = match cluster.settings().balance {
             Balance::SourceAddress => {
@@ -245,6 +268,43 @@ impl Asked<'_, '_, '_> {
             affinity,
             extra,
         })
+    }
+
+    /// What the auth server of the route is asked.
+    fn question(&self, extra: &Extra) -> Option<auth::Question> {
+        let wanted = extra.filters().filter_map(|filters| filters.auth.as_ref()).last()?;
+        let mut backend = wanted.backend.clone();
+        if wanted.grpc && backend.settings.protocol != UpstreamProtocol::Http2 {
+            // gRPC is spoken over nothing else.
+            Rc::make_mut(&mut backend.settings).protocol = UpstreamProtocol::Http2;
+        }
+        let cluster = self.snapshot.cluster(&backend);
+        Some(auth::Question::new(wanted, cluster, self.head, self.peer, self.scheme()))
+    }
+
+    /// The copies that are made of the request, with the changes that its own gets.
+    fn copies(&self, extra: &Extra, context: &ForwardContext<'_>) -> Vec<mirror::Copy> {
+        let mirrors = extra.filters().flat_map(|filters| &filters.mirrors);
+        let due = mirrors.filter(|mirror| self.head.upgrade.is_none() && mirror::is_due(mirror));
+        let copy = |wanted: &Mirror| {
+            let mut out = Vec::new();
+            let mut head = *self.head;
+            // It is known when the body is.
+            head.framing = BodyFraming::None;
+            write_request_head(&mut out, &head, context);
+            extra.edit_request(&mut out, 0);
+            if let Some(filters) = &wanted.backend.filters {
+                edit(&mut out, 0, std::iter::once(&filters.request));
+            }
+            out.truncate(out.len() - 2);
+            let message = Message { head: out, body: Vec::new(), to: ResponseTo::from(&head) };
+            mirror::Copy { cluster: self.snapshot.cluster(&wanted.backend), message }
+        };
+        due.map(copy).collect()
+    }
+
+    const fn scheme(&self) -> &'static str {
+        if self.is_tls { "https" } else { "http" }
     }
 
     /// Answers here, with what the route changes in responses.

@@ -20,6 +20,8 @@ pub(super) struct Shared {
     connections: RefCell<Vec<Option<Member>>>,
     free: RefCell<Vec<usize>>,
     open: Cell<usize>,
+    /// Requests in flight that share their connections with others.
+    streams: Cell<usize>,
     /// Where the next idle connection is looked for when there are too many.
     hand: Cell<usize>,
 }
@@ -46,6 +48,11 @@ pub(super) struct Admission {
     state: Rc<Cell<State>>,
 }
 
+/// The place of a request on a shared connection.
+pub(super) struct StreamAdmission {
+    shared: Rc<Shared>,
+}
+
 // === impl Shared ===
 
 impl Shared {
@@ -66,6 +73,7 @@ impl Shared {
             connections: RefCell::default(),
             free: RefCell::default(),
             open: Cell::new(0),
+            streams: Cell::new(0),
             hand: Cell::new(0),
         }
     }
@@ -131,6 +139,16 @@ impl Shared {
         Some(Admission { shared: Rc::clone(self), index, state })
     }
 
+    /// A place for a request that shares its connection with others. Each may need a descriptor for its endpoint, so
+    /// that there may be as many as half of the connections.
+    pub(super) fn admit_stream(self: &Rc<Self>) -> Option<StreamAdmission> {
+        if self.streams.get() >= (self.connection_limit / 2).max(1) {
+            return None;
+        }
+        self.streams.set(self.streams.get() + 1);
+        Some(StreamAdmission { shared: Rc::clone(self) })
+    }
+
     /// Has an idle connection closed. They take turns, so it is one that has been there for long.
     fn dismiss_idle(&self) -> bool {
         // One that gets a request at this moment stays, so there may be some too many for a while.
@@ -194,5 +212,14 @@ impl Drop for Admission {
                 c.connections_panicked.add();
             }
         });
+    }
+}
+
+impl Drop for StreamAdmission {
+    fn drop(&mut self) {
+        self.shared.streams.set(self.shared.streams.get() - 1);
+        if std::thread::panicking() {
+            count(|c| c.connections_panicked.add());
+        }
     }
 }

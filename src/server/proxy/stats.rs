@@ -38,8 +38,10 @@ counters! {
     connections_accepted,
     /// Client connections open now.
     connections_open,
-    /// Client connections that speak HTTP/2, since the start.
+    /// Client connections that spoke HTTP/2.
     http2_connections,
+    /// Requests on such connections refused because too many were in flight.
+    streams_refused,
     /// Client connections closed at once because there were too many.
     connections_refused,
     /// Idle client connections closed to make room for new ones.
@@ -78,6 +80,14 @@ counters! {
     route_retries,
     /// Such attempts that were not made because a retry budget was spent.
     retries_over_budget,
+    /// Copies sent to mirrors.
+    mirrors,
+    /// Copies that were not, because too many were on their way.
+    mirrors_dropped,
+    /// Requests that an auth server has refused.
+    auth_denied,
+    /// Requests refused because an auth server gave no (sensible) answer.
+    auth_failures,
     /// Requests refused because their backend has as many as it may (circuit breaker).
     upstream_overflows,
     /// Idle connections to endpoints now.
@@ -102,6 +112,18 @@ counters! {
     upstream_aborts,
     /// Connections that became tunnels: upgrades and TLS passthrough.
     tunnels,
+    /// UDP flows begun.
+    udp_flows,
+    /// UDP flows open now.
+    udp_flows_open,
+    /// UDP flows ended to make room for new ones.
+    udp_flows_dismissed,
+    /// Datagrams from clients.
+    datagrams_received,
+    /// Of those: no listener, no endpoint or no room.
+    datagrams_dropped,
+    /// Datagrams to clients.
+    datagrams_sent,
     /// TLS handshakes finished.
     tls_handshakes,
     /// TLS handshakes that failed.

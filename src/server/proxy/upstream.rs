@@ -8,10 +8,10 @@ use super::dial::{Dial, Dials};
 use super::http2;
 use super::limits::{IDLE_PER_ENDPOINT, UPSTREAM_IDLE_TIMEOUT, UPSTREAM_KEEPALIVE};
 use super::stats::count;
+use super::stream::Stream;
 use crate::api::route::{UpstreamProtocol, UpstreamSettings};
 use crate::io::buffer::Buffer;
 use crate::io::reactor;
-use super::stream::Stream;
 use crate::kernel::Time;
 
 /// One address that requests are sent to in one way, and its idle connections, the most recently used last.
@@ -98,9 +98,7 @@ impl Hosts {
             host.close_idle(|idle| {
                 now.since(idle.since) >= UPSTREAM_IDLE_TIMEOUT || !idle.stream.is_quiet(false)
             });
-            Rc::strong_count(host) > 1
-                || !host.idle.borrow().is_empty()
-                || !host.http2.is_empty()
+            Rc::strong_count(host) > 1 || !host.idle.borrow().is_empty() || !host.http2.is_empty()
         });
         self.dials.sweep();
     }
@@ -179,7 +177,10 @@ impl Upstream {
             let _ = tcp.set_keepalive(UPSTREAM_KEEPALIVE);
         }
         if host.dial.protocol == UpstreamProtocol::Http2 && !raw {
-            let stream = Stream::Http2(Some(http2::begin(stream, input, host)));
+            // Others may have connected meanwhile: one connection is enough for many.
+            let shared = host.http2.open();
+            let stream = shared.unwrap_or_else(|| http2::begin(stream, input, host));
+            let stream = Stream::Http2(Some(stream));
             return Self { stream, host: Rc::clone(host), reused: false, input: Buffer::new() };
         }
         Self { stream, host: Rc::clone(host), reused: false, input }

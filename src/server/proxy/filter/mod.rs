@@ -2,14 +2,20 @@
 //!
 //! `rewrite.rs` paths, hosts, redirects · `cors.rs` cross-origin requests · `retry.rs` when a request is sent again ·
 //! `session.rs` who stays with which endpoint · `mirror.rs` copies · `auth.rs` who is asked before.
+pub(super) mod auth;
 pub(super) mod cors;
+mod grpc_auth;
+pub(super) mod mirror;
 pub(super) mod retry;
 pub(super) mod rewrite;
+pub(super) mod session;
 
 use std::rc::Rc;
 
 use self::retry::Retry;
+use super::cluster::Member;
 use crate::api::route::{Action, Filters, HeaderChange, PathRewrite, Route};
+use crate::io::clock;
 use crate::proto::http1::{HeadEditor, RequestHead};
 
 /// A request of a route that does more than forwarding. Most do not, and have none of this.
@@ -20,6 +26,12 @@ pub(super) struct Extra {
     /// The origin that has asked and may.
     origin: Option<Box<str>>,
     pub(super) retry: Option<Retry>,
+    /// Which endpoint the client stays with.
+    pub(super) stay: Option<session::Stay>,
+    /// Who has to agree.
+    pub(super) question: Option<auth::Question>,
+    /// Copies to be sent.
+    pub(super) copies: Vec<mirror::Copy>,
 }
 
 // === impl Extra ===
@@ -49,6 +61,9 @@ impl Extra {
             backend,
             origin: cors.and_then(|cors| cors::allowed_origin(cors, head)).map(Into::into),
             retry: retry.map(Retry::new),
+            stay: None,
+            question: None,
+            copies: Vec::new(),
         })
     }
 
@@ -72,6 +87,20 @@ impl Extra {
         edit(out, at, self.filters().map(|filters| &filters.request));
     }
 
+    /// Lets the client know, in the response whose head begins at `at`, that it stays with `member`.
+    pub(super) fn tell_session(
+        &self,
+        (out, at): (&mut Vec<u8>, usize),
+        member: &Rc<Member>,
+        is_tls: bool,
+    ) {
+        if let (Some(stay), Some(session)) = (&self.stay, &self.route.session)
+            && let Some(mut head) = HeadEditor::new(out, at)
+        {
+            stay.tell(&mut head, session, member, (clock::unix_seconds(), is_tls));
+        }
+    }
+
     /// Changes the header of the response whose head begins at `at`; one of our own as well.
     pub(super) fn edit_response(&self, out: &mut Vec<u8>, at: usize) {
         if let (Some(cors), Some(origin)) = (&self.route.filters.cors, &self.origin)
@@ -90,7 +119,11 @@ fn backend_filters(route: &Route, backend: Option<usize>) -> Option<&Filters> {
     }
 }
 
-fn edit<'c>(out: &mut Vec<u8>, at: usize, changes: impl Iterator<Item = &'c HeaderChange>) {
+pub(super) fn edit<'c>(
+    out: &mut Vec<u8>,
+    at: usize,
+    changes: impl Iterator<Item = &'c HeaderChange>,
+) {
     for change in changes.filter(|change| !change.is_empty()) {
         // There is a whole head: it has just been written.
         let Some(mut head) = HeadEditor::new(out, at) else { return };

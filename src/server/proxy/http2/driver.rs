@@ -102,12 +102,9 @@ impl Driver {
         let now = millis(loop_now());
         while !self.failed {
             let (protocol, out) = state.parts();
-            let received = match protocol.receive(now, self.input.as_slice(), out) {
-                Ok(received) => received,
-                Err(_) => {
-                    self.failed = true;
-                    break;
-                }
+            let Ok(received) = protocol.receive(now, self.input.as_slice(), out) else {
+                self.failed = true;
+                break;
             };
             if let Some(event) = &received.event {
                 Self::event(state, event, self.input.as_slice(), news);

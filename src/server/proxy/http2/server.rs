@@ -7,6 +7,7 @@ use super::super::connection::Connection;
 use super::super::exchange;
 use super::super::limits::{GOAWAY_PATIENCE, HEAD_TIMEOUT, KEEP_ALIVE_TIMEOUT};
 use super::super::request::{self, Next};
+use super::super::shared::StreamAdmission;
 use super::super::stats::count;
 use super::super::stream::Stream;
 use super::driver::{Driver, News};
@@ -17,7 +18,7 @@ use crate::io::reactor::loop_now;
 use crate::io::{event_loop, random};
 use crate::kernel::Time;
 use crate::proto::http1::HeadProgress;
-use crate::proto::http2::{Connection as Protocol, PREFACE};
+use crate::proto::http2::{Connection as Protocol, ErrorCode, PREFACE};
 
 /// Whether what has come of a connection's first bytes is HTTP/2.
 #[inline]
@@ -39,7 +40,7 @@ pub(in crate::server::proxy) async fn serve(mut connection: Connection) {
     let mut driver = Driver { session: Rc::clone(&session), input, failed: false };
     connection.client.set_deadline(loop_now() + HEAD_TIMEOUT);
     let mut idle = Idle::default();
-    let early = driver.input.len() > 0;
+    let early = !driver.input.is_empty();
     let mut first = true;
     let ended = poll_fn(|cx| {
         let Connection { client, .. } = &mut connection;
@@ -79,6 +80,11 @@ fn begin(
     stream: u32,
     end: bool,
 ) {
+    let Some(place) = connection.shared.admit_stream() else {
+        count(|c| c.streams_refused.add());
+        let (protocol, out) = state.parts();
+        return protocol.release(stream, ErrorCode::RefusedStream, out);
+    };
     let token = state.take_slot(stream);
     state.protocol.set_token(stream, token);
     state.slot(token).ended = end;
@@ -104,11 +110,11 @@ fn begin(
         to_upstream: Buffer::new(),
         admission: None,
     };
-    event_loop::spawn_connection(one_request(connection)).detach();
+    event_loop::spawn_connection(one_request(connection, place)).detach();
 }
 
 /// Serves the one request of a stream.
-async fn one_request(mut connection: Connection) {
+async fn one_request(mut connection: Connection, _place: StreamAdmission) {
     match request::next(&mut connection) {
         // The text of a head is always whole.
         Next::Incomplete => {}
@@ -133,7 +139,12 @@ struct Idle {
 
 impl Idle {
     /// Looks at deadlines, and whether the connection is still wanted.
-    fn look(&mut self, cx: &mut std::task::Context<'_>, connection: &mut Connection, session: &Session) {
+    fn look(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+        connection: &mut Connection,
+        session: &Session,
+    ) {
         let mut state = session.state();
         let streams = state.protocol.stream_count();
         self.began |= streams > 0;
