@@ -19,3 +19,4 @@ pub mod resolver;
 pub mod signals;
 pub mod tcp;
 pub mod tls;
+pub mod udp;

@@ -356,7 +356,7 @@ fn socket(for_address: SocketAddr) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn set_option(fd: &impl AsRawFd, level: i32, name: i32, value: i32) -> io::Result<()> {
+pub(super) fn set_option(fd: &impl AsRawFd, level: i32, name: i32, value: i32) -> io::Result<()> {
     // SAFETY: the value is an int, as these options want it, and its size is given.
     let result = unsafe {
         libc::setsockopt(
@@ -375,7 +375,7 @@ fn count(result: isize) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
 
-fn raw_address(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
+pub(super) fn raw_address(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
     // SAFETY: all-zero is a valid sockaddr_storage.
     let mut storage: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
     let place = &raw mut storage;
@@ -407,7 +407,7 @@ fn raw_address(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t)
     (storage, length as libc::socklen_t)
 }
 
-fn parse_address(storage: &libc::sockaddr_storage) -> io::Result<SocketAddr> {
+pub(super) fn parse_address(storage: &libc::sockaddr_storage) -> io::Result<SocketAddr> {
     let place = std::ptr::from_ref(storage);
     match i32::from(storage.ss_family) {
         libc::AF_INET => {
@@ -427,7 +427,7 @@ fn parse_address(storage: &libc::sockaddr_storage) -> io::Result<SocketAddr> {
     }
 }
 
-fn local_address(fd: i32) -> io::Result<SocketAddr> {
+pub(super) fn local_address(fd: i32) -> io::Result<SocketAddr> {
     // SAFETY: all-zero is a valid sockaddr_storage.
     let mut raw: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
     let mut length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;

@@ -11,10 +11,11 @@ use smol::Task;
 use super::accept::accept;
 use super::limits::{FIRST_BIND_PAUSE, LONGEST_BIND_PAUSE};
 use super::shared::Shared;
-use crate::api::address::Port;
+use super::udp;
 use crate::api::datapath::{Socket, Sockets, Transport};
 use crate::io::event_loop;
-use crate::io::tcp::{ANY, TcpListener};
+use crate::io::tcp::TcpListener;
+use crate::io::udp::UdpSocket;
 use crate::kernel::Time;
 
 /// A socket that accepts until dropped.
@@ -31,11 +32,19 @@ pub(super) struct Steered {
     v6: Option<Acceptor>,
 }
 
-/// One listener per port and family.
+/// Sockets at addresses of their own.
 #[derive(Default)]
-pub(super) struct HostPorts {
-    open: BTreeMap<SocketAddr, Acceptor>,
-    failed: BTreeMap<SocketAddr, Failed>,
+pub(super) struct Ports {
+    open: BTreeMap<Place, Opened>,
+    failed: BTreeMap<Place, Failed>,
+}
+
+type Place = (Transport, SocketAddr);
+
+/// What keeps a socket open.
+enum Opened {
+    Tcp(#[expect(dead_code, reason = "it is there to be dropped")] Acceptor),
+    Udp(#[expect(dead_code, reason = "it is there to be dropped")] Task<()>),
 }
 
 /// A port that could not be had, and when it is tried again.
@@ -85,53 +94,49 @@ impl Steered {
     }
 }
 
-// === impl HostPorts ===
+// === impl Ports ===
 
-impl HostPorts {
-    /// Opens and closes sockets until exactly the `wanted` ports are open, or their turn to be tried
+impl Ports {
+    /// Opens and closes sockets until exactly the `wanted` places are open, or their turn to be tried
     /// again has not come.
     pub(super) fn open(
         &mut self,
         now: Time,
-        wanted: &BTreeMap<(Transport, Port), Vec<String>>,
+        wanted: &BTreeMap<Place, Vec<String>>,
         shared: &Rc<Shared>,
     ) {
-        let is_wanted = |it: &SocketAddr| wanted.contains_key(&(Transport::Tcp, Port(it.port())));
-        self.open.retain(|address, _| is_wanted(address));
-        self.failed.retain(|address, _| is_wanted(address));
-        for ((_, port), services) in
-            wanted.range((Transport::Tcp, Port(0))..(Transport::Udp, Port(0)))
-        {
-            for ip in ANY {
-                let address = SocketAddr::new(ip, port.0);
-                let waits = self.failed.get(&address).is_some_and(|failed| failed.retry > now);
-                if !waits && !self.open.contains_key(&address) {
-                    self.try_open(now, address, services, shared);
-                }
+        self.open.retain(|place, _| wanted.contains_key(place));
+        self.failed.retain(|place, _| wanted.contains_key(place));
+        for (place, services) in wanted {
+            let waits = self.failed.get(place).is_some_and(|failed| failed.retry > now);
+            if !waits && !self.open.contains_key(place) {
+                self.try_open(now, *place, services, shared);
             }
         }
     }
 
-    fn try_open(
-        &mut self,
-        now: Time,
-        address: SocketAddr,
-        services: &[String],
-        shared: &Rc<Shared>,
-    ) {
-        match Acceptor::open(address, shared) {
-            Ok(acceptor) => {
-                self.failed.remove(&address);
-                self.open.insert(address, acceptor);
+    fn try_open(&mut self, now: Time, place: Place, services: &[String], shared: &Rc<Shared>) {
+        let (transport, address) = place;
+        let opened = match transport {
+            Transport::Tcp => Acceptor::open(address, shared).map(Opened::Tcp),
+            Transport::Udp => UdpSocket::bind(address).map(|socket| {
+                let serve = udp::serve(socket, Rc::clone(shared));
+                Opened::Udp(event_loop::spawn_connection(serve))
+            }),
+        };
+        match opened {
+            Ok(opened) => {
+                self.failed.remove(&place);
+                self.open.insert(place, opened);
             }
             Err(error) if address.is_ipv6() && is_without_ipv6(&error) => {}
             Err(error) => {
                 let pause = self
                     .failed
-                    .get(&address)
+                    .get(&place)
                     .map_or(FIRST_BIND_PAUSE, |failed| (failed.pause * 2).min(LONGEST_BIND_PAUSE));
-                let message = bind_message(address, services, &error);
-                self.failed.insert(address, Failed { message, pause, retry: now + pause });
+                let message = bind_message(place, services, &error);
+                self.failed.insert(place, Failed { message, pause, retry: now + pause });
             }
         }
     }
@@ -145,10 +150,16 @@ impl HostPorts {
     }
 }
 
-fn bind_message(address: SocketAddr, services: &[String], error: &io::Error) -> String {
-    let hint = match error.kind() {
-        io::ErrorKind::AddrInUse => "; find who has it with `ss -ltnp`, it is tried again",
-        io::ErrorKind::PermissionDenied => {
+fn bind_message(place: Place, services: &[String], error: &io::Error) -> String {
+    let (transport, address) = place;
+    let hint = match (error.kind(), transport) {
+        (io::ErrorKind::AddrInUse, Transport::Tcp) => {
+            "; find who has it with `ss -ltnp`, it is tried again"
+        }
+        (io::ErrorKind::AddrInUse, Transport::Udp) => {
+            "; find who has it with `ss -lunp`, it is tried again"
+        }
+        (io::ErrorKind::PermissionDenied, _) => {
             "; ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE"
         }
         _ => "",

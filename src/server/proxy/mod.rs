@@ -3,7 +3,7 @@
 //!
 //! `accept.rs` a connection arrives · `tls.rs` `terminate.rs` handshake or passthrough · `connection.rs` one request
 //! after the other · `request.rs` head to decision · `exchange.rs` one request and its response ·
-//! `matching.rs` which route · `filter/` what a route changes · `flow.rs` bodies · `forward.rs` whole connections · `tunnel.rs` bytes both ways ·
+//! `matching.rs` which route · `filter/` what a route changes · `flow.rs` bodies · `forward.rs` whole connections · `tunnel.rs` bytes both ways · `udp.rs` datagrams ·
 //! `dial.rs` `upstream_tls.rs` connecting · `upstream.rs` kept connections · `balance.rs` which backend · `cluster.rs` which endpoint · `probe.rs` dead ones ·
 //! `table.rs` what all of them read · `listen.rs` sockets · `limits.rs` every bound.
 mod accept;
@@ -31,6 +31,7 @@ mod table;
 mod terminate;
 mod tls;
 mod tunnel;
+mod udp;
 mod upstream;
 mod upstream_tls;
 
@@ -44,7 +45,7 @@ use smol::Task;
 use self::limits::{
     DRAIN_POLL, DRAIN_TIMEOUT, IDLE_TOTAL, LONGEST_BIND_PAUSE, RESERVED_DESCRIPTORS, UPSTREAM_SWEEP,
 };
-use self::listen::{HostPorts, Steered};
+use self::listen::{Ports, Steered};
 use self::shared::Shared;
 use self::table::{Conflict, Snapshot};
 use self::terminate::Terminator;
@@ -67,6 +68,9 @@ pub use self::stats::{Stats, stats};
 pub struct Proxy {
     shared: Rc<Shared>,
     sockets: SocketsOf,
+    /// Those that are not steered to: datagrams are answered from the address that was asked, which takes a socket of
+    /// its own, and in `--no-bpf` mode the ports of the node.
+    ports: Ports,
     conflicts: Vec<Conflict>,
     steered_problems: Vec<String>,
     sent_sockets: Option<Sockets>,
@@ -84,7 +88,8 @@ pub struct Proxy {
 /// Where connections come from.
 enum SocketsOf {
     Steered(Steered),
-    Host(HostPorts),
+    /// Only ports.
+    Host,
     /// Nothing is accepted any more.
     Closed,
 }
@@ -107,7 +112,7 @@ impl Proxy {
         let shared =
             Rc::new(Shared::new(config.xff_trusted_hops, connections, idle_upstreams, tls));
         let sockets = if config.no_bpf {
-            SocketsOf::Host(HostPorts::default())
+            SocketsOf::Host
         } else {
             SocketsOf::Steered(Steered::default())
         };
@@ -115,6 +120,7 @@ impl Proxy {
         Self {
             shared,
             sockets,
+            ports: Ports::default(),
             conflicts: Vec::new(),
             steered_problems: Vec::new(),
             sent_sockets: None,
@@ -135,7 +141,7 @@ impl Proxy {
         out: &mut Outbox<Message>,
     ) {
         let before = self.shared.current();
-        let host_network = matches!(self.sockets, SocketsOf::Host(_));
+        let host_network = matches!(self.sockets, SocketsOf::Host);
         let moved = !Rc::ptr_eq(before.endpoints(), &endpoints);
         let (snapshot, conflicts) =
             Snapshot::new(&before, table, Rc::clone(&endpoints), host_network, now);
@@ -165,19 +171,18 @@ impl Proxy {
                     out.send(wiring::BPF, Message::Sockets(sockets));
                 }
             }
-            SocketsOf::Host(ports) => {
-                ports.open(now, &self.shared.current().host_ports(), &self.shared);
-            }
-            SocketsOf::Closed => {}
+            SocketsOf::Host => {}
+            SocketsOf::Closed => return self.report(out),
         }
+        let host_network = matches!(self.sockets, SocketsOf::Host);
+        let places = self.shared.current().places(host_network);
+        self.ports.open(now, &places, &self.shared);
         self.report(out);
     }
 
     fn report(&mut self, out: &mut Outbox<Message>) {
         let mut messages: Vec<String> = self.steered_problems.clone();
-        if let SocketsOf::Host(ports) = &self.sockets {
-            messages.extend(ports.problems());
-        }
+        messages.extend(self.ports.problems());
         messages.extend(self.conflicts.iter().map(|conflict| {
             format!(
                 "port {}: several services want it and none of them is the shared one: {}; \
@@ -214,6 +219,8 @@ impl Proxy {
 
     fn drain(&mut self, now: Time, out: &mut Outbox<Message>) {
         self.sockets = SocketsOf::Closed;
+        self.ports = Ports::default();
+        self.steered_problems.clear();
         self.shared.drain();
         self.drain_until = Some(now + DRAIN_TIMEOUT);
         self.tick(now, out);
@@ -243,11 +250,8 @@ impl Server<Message> for Proxy {
         if self.drain_until.is_some() {
             return (!self.released).then_some(self.next_look);
         }
-        match &self.sockets {
-            SocketsOf::Host(ports) => ports.next_retry(),
-            SocketsOf::Steered(_) if !self.steered_problems.is_empty() => Some(self.next_look),
-            SocketsOf::Steered(_) | SocketsOf::Closed => None,
-        }
+        let look = (!self.steered_problems.is_empty()).then_some(self.next_look);
+        [self.ports.next_retry(), look].into_iter().flatten().min()
     }
 
     fn tick(&mut self, now: Time, out: &mut Outbox<Message>) {

@@ -112,6 +112,18 @@ counters! {
     upstream_aborts,
     /// Connections that became tunnels: upgrades and TLS passthrough.
     tunnels,
+    /// UDP flows begun.
+    udp_flows,
+    /// UDP flows open now.
+    udp_flows_open,
+    /// UDP flows ended to make room for new ones.
+    udp_flows_dismissed,
+    /// Datagrams from clients.
+    datagrams_received,
+    /// Of those: no listener, no endpoint or no room.
+    datagrams_dropped,
+    /// Datagrams to clients.
+    datagrams_sent,
     /// TLS handshakes finished.
     tls_handshakes,
     /// TLS handshakes that failed.

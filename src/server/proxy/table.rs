@@ -15,6 +15,7 @@ use crate::api::route::{
     Action, Backend, Listener, ListenerProtocol, ListenerTable, Route, Target, TlsAction,
     UpstreamSettings,
 };
+use crate::io::tcp::ANY;
 use crate::kernel::Time;
 
 type Doors = HashMap<(Option<IpAddr>, Port, Transport), Door>;
@@ -130,18 +131,35 @@ impl Snapshot {
         self.doors.keys().any(|key| !other.doors.contains_key(key))
     }
 
-    /// The ports to listen on in host-network mode, with the Services that want each.
-    pub(super) fn host_ports(&self) -> BTreeMap<(Transport, Port), Vec<String>> {
-        let mut ports: BTreeMap<_, Vec<String>> = BTreeMap::new();
-        for listener in &self.table.all {
-            let place = (listener.protocol.transport(), host_port(listener));
-            let names = ports.entry(place).or_default();
+    /// Where to listen besides the sockets that are steered to, with the Services that want it: in host-network mode the
+    /// ports of the node, else the addresses of UDP listeners.
+    pub(super) fn places(
+        &self,
+        host_network: bool,
+    ) -> BTreeMap<(Transport, SocketAddr), Vec<String>> {
+        let mut places: BTreeMap<_, Vec<String>> = BTreeMap::new();
+        let mut add = |transport, address, listener: &Listener| {
+            let names = places.entry((transport, address)).or_default();
             let name = listener.service.to_string();
             if !names.contains(&name) {
                 names.push(name);
             }
+        };
+        if host_network {
+            for listener in &self.table.all {
+                for ip in ANY {
+                    let address = SocketAddr::new(ip, host_port(listener).0);
+                    add(listener.protocol.transport(), address, listener);
+                }
+            }
+        } else {
+            for (&(ip, port, transport), listener) in &self.table.by_address {
+                if transport == Transport::Udp {
+                    add(transport, SocketAddr::new(ip, port.0), listener);
+                }
+            }
         }
-        ports
+        places
     }
 
     /// The balancing of a route of this snapshot.
