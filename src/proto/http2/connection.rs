@@ -726,6 +726,12 @@ impl Connection {
         }
     }
 
+    /// Whether the peer has shown that it speaks HTTP/2.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.settings_seen
+    }
+
     /// Whether the end was announced, and no stream is left.
     #[must_use]
     pub fn may_close(&self) -> bool {

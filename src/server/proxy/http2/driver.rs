@@ -44,7 +44,7 @@ impl Driver {
                 return flushed.map(Ok);
             }
             // Who does not take answers is not read from either.
-            if self.session.state().room() == 0 {
+            if self.session.state().is_choked() {
                 return Poll::Pending;
             }
             match transport.poll_recv(cx, &mut self.input) {
@@ -67,7 +67,8 @@ impl Driver {
         Poll::Pending
     }
 
-    fn is_over(&self) -> bool {
+    /// Whether all was said, but for what still has to be sent.
+    pub(super) fn is_over(&self) -> bool {
         self.failed || self.session.state().protocol.may_close()
     }
 
