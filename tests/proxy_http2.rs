@@ -54,8 +54,12 @@ fn every_vector_is_refused_or_seen_in_canonical_form() {
     let port = free_port();
     let _proxy = TestProxy::start(World::simple(port, &[backend.address]));
     for vector in VECTORS {
-        let mut fields: Vec<(&[u8], &[u8])> =
-            vec![(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"a")];
+        let mut fields: Vec<(&[u8], &[u8])> = vec![
+            (b":method", b"GET"),
+            (b":scheme", b"http"),
+            (b":path", b"/"),
+            (b":authority", b"a"),
+        ];
         for &(name, value) in vector.fields {
             match (fields.iter().position(|(n, _)| *n == name), value) {
                 (Some(at), b"-") if name.starts_with(b":") => drop(fields.remove(at)),
@@ -76,7 +80,12 @@ fn every_vector_is_refused_or_seen_in_canonical_form() {
         raw.headers(
             3,
             END_STREAM,
-            &[(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/marker"), (b":authority", b"a")],
+            &[
+                (b":method", b"GET"),
+                (b":scheme", b"http"),
+                (b":path", b"/marker"),
+                (b":authority", b"a"),
+            ],
         );
         assert_eq!(raw.ended(3), Ended::Response(0x88), "{}", vector.name);
         let mut seen = std::mem::take(&mut *seen.lock().unwrap());
@@ -88,8 +97,11 @@ fn every_vector_is_refused_or_seen_in_canonical_form() {
             Verdict::Forwarded(lines, body) => {
                 assert_eq!(ended, Ended::Response(0x88), "{}", vector.name);
                 let (head, its_body) = seen.pop().unwrap();
-                let of_proxy = |line: &&str| line.is_empty() || line.starts_with("x-forwarded-")
-                    || line.starts_with("x-request-id");
+                let of_proxy = |line: &&str| {
+                    line.is_empty()
+                        || line.starts_with("x-forwarded-")
+                        || line.starts_with("x-request-id")
+                };
                 let head: String = head.chars().collect();
                 let mut got: Vec<&str> =
                     head.split("\r\n").filter(|line| !of_proxy(line)).collect();
@@ -189,9 +201,8 @@ fn large_responses_wait_for_the_clients_windows() {
         }
     });
     let sent = Arc::clone(&body);
-    let new = http2_backend(move |_| {
-        ("HTTP/1.1 200 \r\n\r\n".to_owned(), sent.to_vec(), String::new())
-    });
+    let new =
+        http2_backend(move |_| ("HTTP/1.1 200 \r\n\r\n".to_owned(), sent.to_vec(), String::new()));
     let port = free_port();
     let mut world = World::default();
     let routes = vec![to_http2("/new", "new"), RouteSpec::to("", "/old", "old")];

@@ -24,7 +24,10 @@ fn policy(attempts: u32) -> RetryPolicy {
     }
 }
 
-fn start(backends: &[&Backend], shape: impl Fn(&mut Route) + Send + Sync + 'static) -> (TestProxy, u16) {
+fn start(
+    backends: &[&Backend],
+    shape: impl Fn(&mut Route) + Send + Sync + 'static,
+) -> (TestProxy, u16) {
     let port = free_port();
     let mut world = World::default();
     world.listeners.push(Front::http(port, vec![RouteSpec::all("web").with(shape)]));
@@ -77,7 +80,11 @@ fn listed_statuses_are_tried_again_and_bodies_sent_again() {
         let response = client.get("/");
         assert_eq!((response.status(), response.text()), (503, "no"));
     }
-    assert_eq!(hopeless.connections(), 5, "three attempts each; the connection of the last is kept");
+    assert_eq!(
+        hopeless.connections(),
+        5,
+        "three attempts each; the connection of the last is kept"
+    );
 }
 
 #[test]
@@ -91,7 +98,10 @@ fn what_is_not_listed_or_too_large_is_not_tried_again() {
     let (_proxy, port) = start(&[&backend], |route| route.retry = Some(policy(3)));
     let mut client = Client::connect(port);
     let body = "x".repeat(65 * 1024);
-    client.send(format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+    client.send(format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    ));
     assert_eq!(client.response().status(), 503);
     assert_eq!(seen.load(Ordering::SeqCst), 1);
 }
@@ -168,7 +178,11 @@ fn a_breaker_refuses_what_is_too_much() {
     let (proxy, port) = start(&[&backend], |route| {
         let Action::Forward(backends) = &mut route.action else { panic!() };
         let breaker = CircuitBreaker { max_requests: 1, max_connections: 0 };
-        let settings = UpstreamSettings { breaker, balance: Balance::LeastRequest, ..UpstreamSettings::default() };
+        let settings = UpstreamSettings {
+            breaker,
+            balance: Balance::LeastRequest,
+            ..UpstreamSettings::default()
+        };
         backends[0].settings = Rc::new(settings);
     });
     let mut first = Client::connect(port);

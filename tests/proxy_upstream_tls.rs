@@ -92,7 +92,8 @@ fn connections_with_tls_are_kept_and_those_without_are_others() {
     let trust = Trust::new(&authority, "b.example");
     let routes = vec![
         trust.route("", "web"),
-        Trust { names: vec!["*.example".into(), "b.example".into()], ..trust }.route("/other", "web"),
+        Trust { names: vec!["*.example".into(), "b.example".into()], ..trust }
+            .route("/other", "web"),
         RouteSpec::to("", "/plain", "web"),
     ];
     let world = world(port, inner_port, routes);

@@ -26,12 +26,19 @@ pub(crate) fn features() -> impl Iterator<Item = &'static str> {
 
 #[test]
 fn every_feature_and_every_published_test_has_a_scenario() {
-    let scenarios: Vec<_> = crate::AREAS.iter().flat_map(|file| crate::language::read(file)).collect();
+    let scenarios: Vec<_> =
+        crate::AREAS.iter().flat_map(|file| crate::language::read(file)).collect();
     let mut names = BTreeSet::new();
     for scenario in &scenarios {
         assert!(names.insert(&*scenario.test), "{} is there twice", scenario.test);
-        let checks = |step: &&crate::Step| !matches!(step.what, crate::What::Apply(_) | crate::What::Delete { .. });
-        assert!(scenario.steps.iter().any(|step| checks(&step)), "{} checks nothing", scenario.test);
+        let checks = |step: &&crate::Step| {
+            !matches!(step.what, crate::What::Apply(_) | crate::What::Delete { .. })
+        };
+        assert!(
+            scenario.steps.iter().any(|step| checks(&step)),
+            "{} checks nothing",
+            scenario.test
+        );
     }
     let covered: BTreeSet<&str> =
         scenarios.iter().flat_map(|it| it.features.iter().map(|name| &**name)).collect();

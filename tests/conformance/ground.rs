@@ -116,7 +116,8 @@ impl Ground {
         run(&format!("ip netns add {}", lan.0));
         run(&format!("ip -n {} link add br0 type bridge", lan.0));
         run(&format!("ip -n {} link set br0 up", lan.0));
-        for (ns, address) in [(&node, "10.78.0.1"), (&client, "10.78.0.100"), (&pods, "10.78.64.1")] {
+        for (ns, address) in [(&node, "10.78.0.1"), (&client, "10.78.0.100"), (&pods, "10.78.64.1")]
+        {
             connect(&lan, ns, address);
         }
         let ask = Peer::start(&client, "client.py", &dir.join("client.log"));
@@ -124,8 +125,18 @@ impl Ground {
         std::mem::forget(guard);
         let (addresses, certificates) = (HashMap::new(), HashMap::new());
         let ground = Self {
-            id, dir, node, pods, ask, echo, agent: None, addresses, certificates,
-            authorities: HashMap::new(), next_pod: 0, tls: Vec::new(),
+            id,
+            dir,
+            node,
+            pods,
+            ask,
+            echo,
+            agent: None,
+            addresses,
+            certificates,
+            authorities: HashMap::new(),
+            next_pod: 0,
+            tls: Vec::new(),
         };
         ground.write("0-base", BASE);
         ground
@@ -234,7 +245,9 @@ impl Ground {
         let made = self.authorities.entry(key).or_insert_with(|| {
             let mut params = CertificateParams::new(Vec::new()).unwrap();
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-            params.distinguished_name.push(rcgen::DnType::CommonName, format!("{name} of {scenario}"));
+            params
+                .distinguished_name
+                .push(rcgen::DnType::CommonName, format!("{name} of {scenario}"));
             let pair = KeyPair::generate().unwrap();
             let pem = params.self_signed(&pair).unwrap().pem();
             (Issuer::new(params, pair), pem)
@@ -280,14 +293,21 @@ impl Ground {
         if der.is_empty() {
             return "-".to_owned();
         }
-        let body = |pem: &str| pem.lines().filter(|line| !line.starts_with('-')).collect::<String>();
+        let body =
+            |pem: &str| pem.lines().filter(|line| !line.starts_with('-')).collect::<String>();
         let mut all = self.certificates.iter().filter(|((of, _), _)| of == scenario);
         let found = all.find(|(_, (pem, _))| body(pem) == der);
         found.map_or_else(|| format!("another: {der}"), |((_, name), _)| name.clone())
     }
 
     /// Starts TLS on port 8443 of a pod.
-    pub(crate) fn speak_tls(&mut self, scenario: &str, name: &str, ca: Option<&str>, address: &str) {
+    pub(crate) fn speak_tls(
+        &mut self,
+        scenario: &str,
+        name: &str,
+        ca: Option<&str>,
+        address: &str,
+    ) {
         if self.tls.iter().any(|it| it == address) {
             return;
         }

@@ -80,9 +80,14 @@ fn run_area(area: &str) {
 }
 
 /// Runs what comes after the first objects; the lines that failed, and how.
-fn run_scenario(scenario: &Scenario, objects: &mut Objects, ground: &mut Ground) -> Vec<(usize, String)> {
+fn run_scenario(
+    scenario: &Scenario,
+    objects: &mut Objects,
+    ground: &mut Ground,
+) -> Vec<(usize, String)> {
     let mut failures = Vec::new();
-    let applied = scenario.steps.iter().take_while(|step| matches!(step.what, What::Apply(_))).count();
+    let applied =
+        scenario.steps.iter().take_while(|step| matches!(step.what, What::Apply(_))).count();
     let mut changed = false;
     for (at, step) in scenario.steps.iter().enumerate().skip(applied) {
         match &step.what {
@@ -106,7 +111,12 @@ fn run_scenario(scenario: &Scenario, objects: &mut Objects, ground: &mut Ground)
 }
 
 /// Repeats a step until its result is as wanted; what is wrong with it in the end.
-fn settle(step: &Step, scenario: &Scenario, ground: &mut Ground, patience: Duration) -> Option<String> {
+fn settle(
+    step: &Step,
+    scenario: &Scenario,
+    ground: &mut Ground,
+    patience: Duration,
+) -> Option<String> {
     let begun = Instant::now();
     let namespace = scenario.namespace();
     loop {
@@ -119,7 +129,9 @@ fn settle(step: &Step, scenario: &Scenario, ground: &mut Ground, patience: Durat
                 };
                 (format!("{} {}", line.kind, line.name), wrong)
             }
-            What::Request(line) => (line.text.clone(), traffic::differences(ground, &namespace, line)),
+            What::Request(line) => {
+                (line.text.clone(), traffic::differences(ground, &namespace, line))
+            }
             What::Apply(_) | What::Delete { .. } => unreachable!("handled by the caller"),
         };
         if wrong.is_empty() {

@@ -1,8 +1,8 @@
 //! Turns the short forms of the scenario files into manifests.
 use std::fmt::Write as _;
 
-use crate::language::{Block, namespaced};
 use crate::ground::Ground;
+use crate::language::{Block, namespaced};
 
 /// The class of all Gateways that do not name another.
 pub(crate) const CLASS: &str = "kit";
@@ -41,7 +41,14 @@ fn group(kind: &str) -> &'static str {
     }
 }
 
-fn document(group: &str, kind: &str, namespace: &str, name: &str, more: &str, body: &str) -> String {
+fn document(
+    group: &str,
+    kind: &str,
+    namespace: &str,
+    name: &str,
+    more: &str,
+    body: &str,
+) -> String {
     let more = if more.is_empty() { String::new() } else { format!(", {more}") };
     let namespace = if matches!(kind, "Namespace" | "GatewayClass" | "IngressClass") {
         String::new()
@@ -134,7 +141,8 @@ fn listener(text: &str) -> String {
             Some(("mode", mode)) => tls.push(format!("mode: {mode}")),
             Some(("from", from)) => allowed.push(format!("namespaces: {}", from_namespaces(from))),
             Some(("kinds", kinds)) => {
-                let kinds: Vec<String> = kinds.split(',').map(|it| format!("{{kind: {it}}}")).collect();
+                let kinds: Vec<String> =
+                    kinds.split(',').map(|it| format!("{{kind: {it}}}")).collect();
                 allowed.push(format!("kinds: [{}]", kinds.join(", ")));
             }
             Some(_) => panic!("unknown word of a listener: {word}"),
@@ -236,8 +244,11 @@ fn service(namespace: &str, name: &str, addresses: &[String]) -> String {
         - {name: udp, port: 3003, protocol: UDP}\n";
     let endpoints: String =
         addresses.iter().map(|address| format!("- addresses: [{address}]\n")).collect();
-    let endpoints =
-        if endpoints.is_empty() { "endpoints: []\n".to_owned() } else { format!("endpoints:\n{endpoints}") };
+    let endpoints = if endpoints.is_empty() {
+        "endpoints: []\n".to_owned()
+    } else {
+        format!("endpoints:\n{endpoints}")
+    };
     let labels = format!("labels: {{kubernetes.io/service-name: {name}}}");
     document("v1", "Service", namespace, name, "", &format!("spec:\n  {ports}"))
         + &document(
@@ -251,7 +262,13 @@ fn service(namespace: &str, name: &str, addresses: &[String]) -> String {
 }
 
 /// `+ Tls NAME: CERT [CA]`: an echo that also speaks TLS, with this certificate, and asks clients for one of this CA.
-fn tls_echo(block: &Block, namespace: &str, name: &str, scenario: &str, ground: &mut Ground) -> String {
+fn tls_echo(
+    block: &Block,
+    namespace: &str,
+    name: &str,
+    scenario: &str,
+    ground: &mut Ground,
+) -> String {
     let addresses = ground.pods(scenario, &block.name, 1);
     let mut words = block.short.split(' ');
     let certificate = words.next().unwrap();

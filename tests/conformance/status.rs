@@ -11,7 +11,9 @@ pub(crate) fn differences(object: &Value, wanted: &StatusLine) -> Vec<String> {
     let conditions = match place(object, wanted) {
         Ok(place) => place,
         // "parents=0" and the like need no place.
-        Err(_) if wanted.parent.is_none() && wanted.wanted.iter().all(|it| it.contains("s=0")) => object,
+        Err(_) if wanted.parent.is_none() && wanted.wanted.iter().all(|it| it.contains("s=0")) => {
+            object
+        }
         Err(message) => return vec![message],
     };
     for token in &wanted.wanted {
@@ -24,7 +26,8 @@ pub(crate) fn differences(object: &Value, wanted: &StatusLine) -> Vec<String> {
 
 /// The part of the status that has the conditions.
 fn place<'v>(object: &'v Value, wanted: &StatusLine) -> Result<&'v Value, String> {
-    let all = |path: &str| object.items_at(path).iter().map(Value::plain).collect::<Vec<_>>().join("\n");
+    let all =
+        |path: &str| object.items_at(path).iter().map(Value::plain).collect::<Vec<_>>().join("\n");
     if let Some(listener) = &wanted.listener {
         let mut listeners = object.items_at("status.listeners").iter();
         return listeners
@@ -39,7 +42,9 @@ fn place<'v>(object: &'v Value, wanted: &StatusLine) -> Result<&'v Value, String
     let found: Vec<&Value> = object
         .items_at(list)
         .iter()
-        .filter(|entry| wanted.parent.as_ref().is_none_or(|parent| is(entry.get(reference), parent)))
+        .filter(|entry| {
+            wanted.parent.as_ref().is_none_or(|parent| is(entry.get(reference), parent))
+        })
         .collect();
     let [entry] = found[..] else {
         return Err(format!("{} entries of {list} fit, not one:\n{}", found.len(), all(list)));
@@ -90,8 +95,9 @@ fn difference(object: &Value, place: &Value, token: &str) -> Option<String> {
         "generation" => compare(number("metadata.generation")),
         "features" => {
             let shown = joined(object.items_at("status.supportedFeatures"), "name");
-            let missing: Vec<&str> =
-                crate::coverage::features().filter(|name| !shown.split(',').any(|it| it == *name)).collect();
+            let missing: Vec<&str> = crate::coverage::features()
+                .filter(|name| !shown.split(',').any(|it| it == *name))
+                .collect();
             (!missing.is_empty()).then(|| format!("supportedFeatures lacks {missing:?}: {shown}"))
         }
         _ => match key.split_once(':') {
@@ -114,8 +120,11 @@ fn joined(items: &[Value], key: &str) -> String {
 
 /// `TYPE` is True with the reason of its own name; `-TYPE` is absent or False; `TYPE=STATUS[/REASON]`.
 fn condition(place: &Value, key: &str, value: &str) -> Option<String> {
-    let find = |kind: &str| place.items_at("conditions").iter().find(|it| it.text_at("type") == kind);
-    let show = |it: &Value| format!("{}/{} ({})", it.text_at("status"), it.text_at("reason"), it.text_at("message"));
+    let find =
+        |kind: &str| place.items_at("conditions").iter().find(|it| it.text_at("type") == kind);
+    let show = |it: &Value| {
+        format!("{}/{} ({})", it.text_at("status"), it.text_at("reason"), it.text_at("message"))
+    };
     if let Some(kind) = key.strip_prefix('-') {
         let seen = find(kind)?;
         return (seen.text_at("status") == "True").then(|| format!("{kind} is {}", show(seen)));
@@ -125,7 +134,8 @@ fn condition(place: &Value, key: &str, value: &str) -> Option<String> {
     let Some(seen) = find(key) else { return Some(format!("{key} is absent, not {wanted}")) };
     // A few situations leave the choice of the reason: A|B.
     let fits = reason.is_empty() || reason.split('|').any(|it| it == seen.text_at("reason"));
-    (seen.text_at("status") != status || !fits).then(|| format!("{key} is {}, not {wanted}", show(seen)))
+    (seen.text_at("status") != status || !fits)
+        .then(|| format!("{key} is {}, not {wanted}", show(seen)))
 }
 
 /// Conditions that speak of another generation than the object's, or lack a field that Kubernetes requires.

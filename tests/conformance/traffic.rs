@@ -42,7 +42,13 @@ fn address(ground: &Ground, scenario: &str, gateway: &str) -> Option<String> {
     Some(object.items_at("status.addresses").first()?.text_at("value").to_owned())
 }
 
-fn job(ground: &Ground, scenario: &str, line: &RequestLine, address: &str, identity: &str) -> Value {
+fn job(
+    ground: &Ground,
+    scenario: &str,
+    line: &RequestLine,
+    address: &str,
+    identity: &str,
+) -> Value {
     let tls = matches!(&*line.scheme, "https" | "tls");
     let mut kind = match &*line.method {
         "GRPC" => "grpc",
@@ -63,7 +69,10 @@ fn job(ground: &Ground, scenario: &str, line: &RequestLine, address: &str, ident
         .with("port", i64::from(line.port))
         .with("tls", tls)
         .with("method", method)
-        .with("path", if line.path.is_empty() { "/".to_owned() } else { line.path.replace("{id}", identity) });
+        .with(
+            "path",
+            if line.path.is_empty() { "/".to_owned() } else { line.path.replace("{id}", identity) },
+        );
     for (key, value) in &line.given {
         match &**key {
             "host" => {
@@ -92,39 +101,73 @@ fn job(ground: &Ground, scenario: &str, line: &RequestLine, address: &str, ident
         }
     }
     headers.push(("Host", &host));
-    let pair = |(name, value): &(&str, &str)| Value::from(vec![Value::string(name), Value::string(value)]);
-    job.with("kind", kind).with("headers", Value::from(headers.iter().map(pair).collect::<Vec<_>>()))
+    let pair =
+        |(name, value): &(&str, &str)| Value::from(vec![Value::string(name), Value::string(value)]);
+    job.with("kind", kind)
+        .with("headers", Value::from(headers.iter().map(pair).collect::<Vec<_>>()))
 }
 
 /// What there is to compare with a wanted token.
-fn seen(ground: &mut Ground, scenario: &str, answer: &Value, body: &Value, key: &str, identity: &str) -> String {
+fn seen(
+    ground: &mut Ground,
+    scenario: &str,
+    answer: &Value,
+    body: &Value,
+    key: &str,
+    identity: &str,
+) -> String {
     let text = |value: Option<&Value>| value.map_or_else(|| "-".to_owned(), Value::plain);
     let field = |name: &str| {
         let name = name.to_lowercase();
-        let all = answer.items_at("headers").iter().filter(|pair| pair.items()[0].as_str() == Some(&name));
+        let all = answer
+            .items_at("headers")
+            .iter()
+            .filter(|pair| pair.items()[0].as_str() == Some(&name));
         let values: Vec<String> = all.map(|pair| pair.items()[1].plain()).collect();
         if values.is_empty() { "-".to_owned() } else { values.join(",") }
     };
     let sent = |headers: Option<&Value>, name: &str| {
         let values = headers.and_then(|all| all.get(&name.to_lowercase()));
-        let values: Vec<String> = values.map(|it| it.items().iter().map(Value::plain).collect()).unwrap_or_default();
+        let values: Vec<String> =
+            values.map(|it| it.items().iter().map(Value::plain).collect()).unwrap_or_default();
         if values.is_empty() { "-".to_owned() } else { values.join(",") }
     };
     match key {
-        "error" => if answer.get("error").is_some() { String::new() } else { "an answer".to_owned() },
-        "pod" => ground.service_at(scenario, &field("x-echo-address")).unwrap_or_else(|| "nobody".to_owned()),
+        "error" => {
+            if answer.get("error").is_some() {
+                String::new()
+            } else {
+                "an answer".to_owned()
+            }
+        }
+        "pod" => ground
+            .service_at(scenario, &field("x-echo-address"))
+            .unwrap_or_else(|| "nobody".to_owned()),
         "path" | "host" | "proto" | "method" | "client" | "tries" => text(body.get(key)),
         "grpc" => text(answer.get("grpc")),
         "body" => text(answer.get("body")),
         "tail" => text(answer.get("tail")),
         "backend-sni" => text(body.at("tls.sni")),
         "backend-cert" => ground.certificate_name(scenario, body.text_at("tls.client")),
-        "plain" => if body.get("tls").is_none() { String::new() } else { "TLS".to_owned() },
-        "encrypted" => if body.get("tls").is_some() { String::new() } else { "plain".to_owned() },
+        "plain" => {
+            if body.get("tls").is_none() {
+                String::new()
+            } else {
+                "TLS".to_owned()
+            }
+        }
+        "encrypted" => {
+            if body.get("tls").is_some() {
+                String::new()
+            } else {
+                "plain".to_owned()
+            }
+        }
         "shown" => ground.certificate_name(scenario, answer.text_at("shown")),
         "reached" => {
             let all = copies(ground, identity);
-            let services = all.iter().filter_map(|it| ground.service_at(scenario, it.text_at("address")));
+            let services =
+                all.iter().filter_map(|it| ground.service_at(scenario, it.text_at("address")));
             let mut services: Vec<String> = services.collect();
             services.sort();
             services.join(",")
@@ -132,8 +175,12 @@ fn seen(ground: &mut Ground, scenario: &str, answer: &Value, body: &Value, key: 
         _ if key.starts_with('>') && key.contains('@') => {
             let all = copies(ground, identity);
             let (name, service) = key[1..].split_once('@').unwrap_or_default();
-            let of = |it: &&Value| ground.service_at(scenario, it.text_at("address")).as_deref() == Some(service);
-            all.iter().find(of).map_or_else(|| "no copy".to_owned(), |it| sent(it.get("headers"), name))
+            let of = |it: &&Value| {
+                ground.service_at(scenario, it.text_at("address")).as_deref() == Some(service)
+            };
+            all.iter()
+                .find(of)
+                .map_or_else(|| "no copy".to_owned(), |it| sent(it.get("headers"), name))
         }
         _ if key.starts_with('>') => sent(body.get("headers"), &key[1..]),
         _ if key.starts_with(|c: char| c.is_ascii_digit()) => text(answer.get("status")),
@@ -163,7 +210,13 @@ fn fits(seen: &str, key: &str, wanted: &str) -> bool {
 
 /// `SERVICE=NUMBER`, `500=NUMBER` (a status), `grpc14=NUMBER`, `error=NUMBER`, each within `tol` (1 if not given);
 /// `mirrored:SERVICE=NUMBER`. Nothing else may have happened.
-fn distribution(ground: &mut Ground, scenario: &str, line: &RequestLine, outcomes: &Value, identity: &str) -> Vec<String> {
+fn distribution(
+    ground: &mut Ground,
+    scenario: &str,
+    line: &RequestLine,
+    outcomes: &Value,
+    identity: &str,
+) -> Vec<String> {
     let mut counts: BTreeMap<String, i64> = BTreeMap::new();
     for member in outcomes.members() {
         let name = match &*member.key {

@@ -28,12 +28,8 @@ struct Backend(Child);
 impl Backend {
     fn start(ground: &Ground, script: &str, arguments: &[&str]) -> Self {
         let mut command = peer(&ground.pods_namespace(), script);
-        let mut child = command
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child =
+            command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "ready\n");
@@ -105,7 +101,8 @@ fn grpc_calls_by_grpcio() {
     let address = bring_up("grpc", &mut ground);
     let pod = ground.addresses("grpc", "calls")[0].clone();
     let sealed = ground.addresses("grpc", "sealed")[0].clone();
-    let (certificate, key) = (ground.file("grpc", "inner", "crt"), ground.file("grpc", "inner", "key"));
+    let (certificate, key) =
+        (ground.file("grpc", "inner", "crt"), ground.file("grpc", "inner", "key"));
     let _plain = Backend::start(&ground, "grpc_backend.py", &[&format!("{pod}:4000")]);
     let sealed = format!("{sealed}:4001");
     let _sealed = Backend::start(&ground, "grpc_backend.py", &[&sealed, &certificate, &key]);

@@ -237,8 +237,7 @@ fn serve(config: Config, commands: Receiver<Command>, woken: UnixStream, said: &
     let mut kernel: Kernel<Message> = Kernel::new();
     const TO_PROXY: &[ServerId] = &[wiring::PROXY];
     const LISTENERS: &[ServerId] = &[wiring::BPF, wiring::STORE, wiring::SIGNAL];
-    const FROM_PROXY: &[ServerId] =
-        &[wiring::BPF, wiring::STORE, wiring::SIGNAL, wiring::DATAPATH];
+    const FROM_PROXY: &[ServerId] = &[wiring::BPF, wiring::STORE, wiring::SIGNAL, wiring::DATAPATH];
     let mut add = |id, name, may_send, build: Box<dyn Fn() -> Box<dyn Server<Message>>>| {
         kernel.add(Wiring { id, name, may_send, mailbox: 64, build });
     };

@@ -380,7 +380,8 @@ impl Connection {
         if header.has(frame::WITH_PRIORITY) {
             let (priority, rest) = block.split_first_chunk::<5>().ok_or(protocol)?;
             block = rest;
-            depends_on_itself = priority.first_chunk().is_some_and(|p| depends_on(p) == header.stream);
+            depends_on_itself =
+                priority.first_chunk().is_some_and(|p| depends_on(p) == header.stream);
         }
         let end = header.has(frame::END_STREAM);
         if header.has(frame::END_HEADERS) {
@@ -402,8 +403,8 @@ impl Connection {
             self.assembly.take().ok_or(FrameError::Connection(ErrorCode::Protocol))?;
         assembly.continuations += 1;
         assembly.block.extend_from_slice(payload);
-        let absurd = assembly.continuations > MAX_CONTINUATIONS
-            || assembly.block.len() > MAX_BLOCK_BYTES;
+        let absurd =
+            assembly.continuations > MAX_CONTINUATIONS || assembly.block.len() > MAX_BLOCK_BYTES;
         if absurd {
             return Err(FrameError::Connection(ErrorCode::EnhanceYourCalm));
         }
@@ -768,7 +769,11 @@ impl Connection {
         }
         if self.is_idle(id) {
             let new = opens && self.role == Role::Server && id % 2 == 1;
-            return if new { Ok(Place::New) } else { Err(FrameError::Connection(ErrorCode::Protocol)) };
+            return if new {
+                Ok(Place::New)
+            } else {
+                Err(FrameError::Connection(ErrorCode::Protocol))
+            };
         }
         if self.broken_off.contains(&id) {
             return Ok(Place::BrokenOff);

@@ -9,7 +9,9 @@ use super::frame::PREFACE;
 use super::head::{HeadWriter, Kind};
 use super::hpack::{Decoder, Encoder};
 use super::{ErrorCode, block};
-use crate::proto::http1::{HeadProgress, HeaderSlots, Parsed, ResponseTo, parse_request, parse_response};
+use crate::proto::http1::{
+    HeadProgress, HeaderSlots, Parsed, ResponseTo, parse_request, parse_response,
+};
 
 /// All that came of some input.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -99,7 +101,11 @@ fn note(event: &Event, connection: &Connection, input: &[u8], is_server: bool) -
     match event {
         Event::Head { end, .. } => {
             let text = connection.text();
-            if is_server { one_request(text) } else { one_response(text) }
+            if is_server {
+                one_request(text)
+            } else {
+                one_response(text)
+            }
             format!("head {end} {}", text.escape_ascii())
         }
         Event::Data { data, end, .. } => {
@@ -133,7 +139,8 @@ fn one_request(text: &[u8]) {
 
 fn one_response(text: &[u8]) {
     let mut slots = HeaderSlots::new();
-    let parsed = parse_response(text, ResponseTo::default(), &mut slots, &mut HeadProgress::default());
+    let parsed =
+        parse_response(text, ResponseTo::default(), &mut slots, &mut HeadProgress::default());
     match parsed {
         Ok(Parsed::Complete(_, consumed)) => assert_eq!(consumed, text.len()),
         Ok(Parsed::Partial) => panic!("no whole head: {}", text.escape_ascii()),

@@ -220,7 +220,11 @@ impl<'t> HeadWriter<'t> {
             None => push(&[method, b" ", path, b" HTTP/1.1\r\n"]),
             Some(b"websocket") if method == b"CONNECT" && authority.is_some() => {
                 let key = websocket_key(self.nonce);
-                push(&[b"GET ", path, b" HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n"]);
+                push(&[
+                    b"GET ",
+                    path,
+                    b" HTTP/1.1\r\nconnection: upgrade\r\nupgrade: websocket\r\n",
+                ]);
                 push(&[b"sec-websocket-key: ", &key, b"\r\n"]);
                 self.facts.is_tunnel = true;
             }

@@ -60,12 +60,7 @@ impl Connection {
 
     /// Opens a stream with the request head that `text` begins with; returns its id. `None`: no more streams can be
     /// opened now.
-    pub fn open(
-        &mut self,
-        token: u32,
-        text: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Option<(u32, SentHead)> {
+    pub fn open(&mut self, token: u32, text: &[u8], out: &mut Vec<u8>) -> Option<(u32, SentHead)> {
         if self.room_for_streams() == 0 {
             return None;
         }

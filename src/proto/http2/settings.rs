@@ -71,10 +71,8 @@ impl PeerSettings {
 
 /// Appends our own settings.
 pub(super) fn write(out: &mut Vec<u8>, role: Role, max_streams: u32, window: u32) {
-    let common = [
-        (INITIAL_WINDOW_SIZE, window),
-        (MAX_HEADER_LIST_SIZE, super::MAX_HEAD_BYTES as u32),
-    ];
+    let common =
+        [(INITIAL_WINDOW_SIZE, window), (MAX_HEADER_LIST_SIZE, super::MAX_HEAD_BYTES as u32)];
     let of_role: &[(u16, u32)] = match role {
         Role::Server => &[(MAX_CONCURRENT_STREAMS, max_streams), (ENABLE_CONNECT_PROTOCOL, 1)],
         Role::Client => &[(ENABLE_PUSH, 0)],

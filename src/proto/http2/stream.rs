@@ -64,7 +64,12 @@ impl Stream {
     }
 
     /// Takes in the payload of a DATA frame of `frame` bytes, of which `data` are no padding.
-    pub(super) fn receive(&mut self, frame: usize, data: usize, end: bool) -> Result<(), FrameError> {
+    pub(super) fn receive(
+        &mut self,
+        frame: usize,
+        data: usize,
+        end: bool,
+    ) -> Result<(), FrameError> {
         match self.recv {
             Half::Head => return Err(FrameError::Stream(ErrorCode::Protocol)),
             Half::Ended => return Err(FrameError::Stream(ErrorCode::StreamClosed)),

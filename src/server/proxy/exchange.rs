@@ -22,18 +22,19 @@ use super::maglev;
 use super::probe;
 use super::request::{Job, SERVER, reply_to};
 use super::stats::count;
+use super::stream::Stream;
 use super::subrequest::{Reply, payload};
 use super::tunnel;
 use super::upstream::Upstream;
 use crate::api::route::{RetryPolicy, UpstreamProtocol};
 use crate::io::random;
 use crate::io::reactor::{Timer, loop_now};
-use super::stream::Stream;
 use crate::kernel::Time;
 use crate::proto::http1::reuse::{ClientExchange, UpstreamExchange};
 use crate::proto::http1::{
-    BodyError, BodyFraming, CONTINUE, HeadEditor, HeadProgress, HeaderSlots, LocalReply, MAX_INTERIM_RESPONSES,
-    Parsed, ResponseContext, ResponseTo, parse_response, write_response_head,
+    BodyError, BodyFraming, CONTINUE, HeadEditor, HeadProgress, HeaderSlots, LocalReply,
+    MAX_INTERIM_RESPONSES, Parsed, ResponseContext, ResponseTo, parse_response,
+    write_response_head,
 };
 
 /// The state of an exchange while it is on its way.
@@ -116,10 +117,8 @@ pub(super) enum Unreached {
 /// Forwards a request whose head is in `to_upstream`, and its response.
 pub(super) async fn forward(connection: &mut Connection, job: Job) -> After {
     let to_http2 = job.cluster.settings().protocol == UpstreamProtocol::Http2;
-    let upload = Flow::between(
-        (job.framing, connection.client.is_http2()),
-        (job.framing, to_http2),
-    );
+    let upload =
+        Flow::between((job.framing, connection.client.is_http2()), (job.framing, to_http2));
     let mut exchange = Exchange {
         connection,
         timer: None,
@@ -710,7 +709,9 @@ impl Exchange<'_> {
                 self.connection.to_upstream.consume(unsent);
                 self.connection.answered(self.job.answer.keep_alive).await
             }
-            Failure::AuthFailed => self.reply(LocalReply::Status(503, "no answer from ext auth")).await,
+            Failure::AuthFailed => {
+                self.reply(LocalReply::Status(503, "no answer from ext auth")).await
+            }
             Failure::ClientSlow => self.reply(LocalReply::RequestTimeout).await,
             Failure::BadBody => self.reply(LocalReply::BadBody).await,
             Failure::NoEndpoint => self.reply(LocalReply::NoHealthyUpstream).await,
@@ -790,7 +791,8 @@ pub(super) async fn connect_any(
             return None;
         };
         let patience = if attempt < attempts { FIRST_CONNECT_TIMEOUT } else { CONNECT_TIMEOUT };
-        if let Ok(upstream) = connect(&lease.member, call, Some(client), patience, &mut None).await {
+        if let Ok(upstream) = connect(&lease.member, call, Some(client), patience, &mut None).await
+        {
             return Some((upstream, lease));
         }
         lease.report(loop_now(), true);
@@ -817,19 +819,21 @@ pub(super) async fn connect(
     let mut alone = client.is_none().then(|| Timer::at(began + patience));
     let connected = match member.host.dial.connect(member.host.address, call) {
         Err(error) => Err(error),
-        Ok(mut connecting) => poll_fn(|cx| {
-            if let Poll::Ready(connected) = connecting.poll(cx) {
-                return Poll::Ready(connected);
-            }
-            is_late_now = is_late(timer, cx);
-            let expired = client.is_some_and(|client| client.poll_expired(cx).is_ready())
-                || is_late(&mut alone, cx);
-            if is_late_now || expired {
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-            }
-            Poll::Pending
-        })
-        .await,
+        Ok(mut connecting) => {
+            poll_fn(|cx| {
+                if let Poll::Ready(connected) = connecting.poll(cx) {
+                    return Poll::Ready(connected);
+                }
+                is_late_now = is_late(timer, cx);
+                let expired = client.is_some_and(|client| client.poll_expired(cx).is_ready())
+                    || is_late(&mut alone, cx);
+                if is_late_now || expired {
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                }
+                Poll::Pending
+            })
+            .await
+        }
     };
     match connected {
         Ok((stream, input)) => {

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::task::{Context, Poll, ready};
 
 use super::limits::{PENDING_BYTES, ROUNDS_PER_TURN};
-use crate::io::buffer::Buffer;
 use super::stream::Stream;
+use crate::io::buffer::Buffer;
 use crate::proto::http1::{BodyDecoder, BodyEncoder, BodyError, BodyFraming};
 
 /// A body on its way.

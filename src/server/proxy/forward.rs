@@ -21,10 +21,7 @@ pub(super) async fn forward(mut connection: Connection, route: &Rc<Route>) {
 }
 
 /// A connection to an endpoint of the backend whose turn it is.
-pub(super) async fn reach(
-    connection: &Connection,
-    route: &Rc<Route>,
-) -> Option<(Upstream, Lease)> {
+pub(super) async fn reach(connection: &Connection, route: &Rc<Route>) -> Option<(Upstream, Lease)> {
     let plan = connection.snapshot.plan(route);
     let cluster = plan.next().and_then(|backend| plan.cluster(backend));
     let Some(cluster) = cluster else {

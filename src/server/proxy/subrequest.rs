@@ -54,7 +54,15 @@ pub(super) async fn ask(
     let mut may_reuse = true;
     loop {
         let (mut upstream, lease) = reach(cluster, may_reuse, &mut timer).await?;
-        let mut talk = Talk { bytes: &bytes, sent: 0, to, most, interim: 0, progress: HeadProgress::default(), answer: None };
+        let mut talk = Talk {
+            bytes: &bytes,
+            sent: 0,
+            to,
+            most,
+            interim: 0,
+            progress: HeadProgress::default(),
+            answer: None,
+        };
         let ended = poll_fn(|cx| match talk.poll(cx, &mut upstream) {
             Poll::Ready(whole) => Poll::Ready(Some(whole)),
             Poll::Pending => {
@@ -83,14 +91,19 @@ async fn reach(
 ) -> Option<(Upstream, Lease)> {
     let mut avoid = None;
     for _ in 0..cluster.members().len().min(CONNECT_ATTEMPTS) {
-        let wish =
-            Wish { now: loop_now(), affinity: random::next(), avoid: avoid.as_ref(), random: random::next };
+        let wish = Wish {
+            now: loop_now(),
+            affinity: random::next(),
+            avoid: avoid.as_ref(),
+            random: random::next,
+        };
         let lease = cluster.lease(cluster.pick(&wish)?)?;
         if may_reuse && let Some(upstream) = lease.member.host.take_idle(true) {
             return Some((upstream, lease));
         }
         let call = Call { raw: false, from: None };
-        if let Ok(upstream) = connect(&lease.member, call, None, FIRST_CONNECT_TIMEOUT, timer).await {
+        if let Ok(upstream) = connect(&lease.member, call, None, FIRST_CONNECT_TIMEOUT, timer).await
+        {
             return Some((upstream, lease));
         }
         lease.report(loop_now(), true);
@@ -176,7 +189,8 @@ impl Talk<'_> {
                 }
             } else {
                 let framing = Flow::received(head.framing, upstream.stream.is_http2());
-                let reply = Reply { head: input[..consumed].to_vec(), body: Vec::new(), cut: false };
+                let reply =
+                    Reply { head: input[..consumed].to_vec(), body: Vec::new(), cut: false };
                 let decoder = BodyDecoder::new(framing);
                 self.answer = Some(Answer { reply, decoder, keep_alive: head.keep_alive });
             }

@@ -4,11 +4,11 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::ring::Ticketer;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, ResolvesServerCert, VerifierBuilderError, WebPkiClientVerifier};
-use rustls::client::danger::HandshakeSignatureValid;
 use rustls::sign::CertifiedKey;
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, ServerConfig,
@@ -150,12 +150,9 @@ fn choose<'c>(
     }
     let rank = |certificate: &&Rc<Certificate>| {
         let key = &certificate.key.key;
-        let covers = name.is_none_or(|name| certificate.names.iter().any(|it| name_covers(it, name)));
-        (
-            !covers,
-            key.choose_scheme(schemes).is_none(),
-            key.algorithm() == SignatureAlgorithm::RSA,
-        )
+        let covers =
+            name.is_none_or(|name| certificate.names.iter().any(|it| name_covers(it, name)));
+        (!covers, key.choose_scheme(schemes).is_none(), key.algorithm() == SignatureAlgorithm::RSA)
     };
     certificates.iter().min_by_key(rank)
 }

@@ -11,11 +11,11 @@ use super::connection::Connection;
 use super::forward;
 use super::limits::{CLIENT_HELLO_BYTES, HANDSHAKE_TIMEOUT};
 use super::stats::count;
+use super::stream::Stream;
 use super::terminate::offering;
 use crate::api::route::{Route, TlsAction, TlsTermination};
 use crate::io::buffer::Buffer;
 use crate::io::reactor::loop_now;
-use super::stream::Stream;
 use crate::io::tls::TlsStream;
 use crate::proto::tls::{ClientHelloError, Peeked, alert, peek_client_hello};
 
@@ -94,10 +94,7 @@ async fn refuse(mut connection: Connection, description: u8) -> Option<Connectio
     None
 }
 
-async fn terminate(
-    connection: Connection,
-    termination: &Rc<TlsTermination>,
-) -> Option<Connection> {
+async fn terminate(connection: Connection, termination: &Rc<TlsTermination>) -> Option<Connection> {
     let config = match connection.shared.tls.config(termination) {
         Ok(config) => config,
         Err(error) => {
@@ -109,12 +106,11 @@ async fn terminate(
     let Stream::Tcp(tcp) = client else { return None };
     let mut stream = TlsStream::accept(tcp, config, input).ok()?;
     let mut early = Buffer::new();
-    let finished = poll_fn(|cx| {
-        match offering(termination, || stream.poll_handshake(cx, &mut early)) {
+    let finished =
+        poll_fn(|cx| match offering(termination, || stream.poll_handshake(cx, &mut early)) {
             Poll::Ready(finished) => Poll::Ready(finished.is_ok()),
             Poll::Pending => stream.tcp().fd().poll_expired(cx).map(|()| false),
-        }
-    });
+        });
     if !finished.await {
         count(|c| c.tls_failures.add());
         return None;

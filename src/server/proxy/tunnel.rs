@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::limits::ROUNDS_PER_TURN;
 use super::stats::count;
+use super::stream::Stream;
 use crate::io::buffer::Buffer;
 use crate::io::reactor::loop_now;
-use super::stream::Stream;
 
 /// One end of a tunnel.
 pub(super) struct End<'a> {

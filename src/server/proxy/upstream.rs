@@ -8,10 +8,10 @@ use super::dial::{Dial, Dials};
 use super::http2;
 use super::limits::{IDLE_PER_ENDPOINT, UPSTREAM_IDLE_TIMEOUT, UPSTREAM_KEEPALIVE};
 use super::stats::count;
+use super::stream::Stream;
 use crate::api::route::{UpstreamProtocol, UpstreamSettings};
 use crate::io::buffer::Buffer;
 use crate::io::reactor;
-use super::stream::Stream;
 use crate::kernel::Time;
 
 /// One address that requests are sent to in one way, and its idle connections, the most recently used last.
@@ -98,9 +98,7 @@ impl Hosts {
             host.close_idle(|idle| {
                 now.since(idle.since) >= UPSTREAM_IDLE_TIMEOUT || !idle.stream.is_quiet(false)
             });
-            Rc::strong_count(host) > 1
-                || !host.idle.borrow().is_empty()
-                || !host.http2.is_empty()
+            Rc::strong_count(host) > 1 || !host.idle.borrow().is_empty() || !host.http2.is_empty()
         });
         self.dials.sweep();
     }
@@ -130,6 +128,9 @@ impl Host {
     /// not be sent twice.
     #[inline]
     pub(super) fn take_idle(self: &Rc<Self>, ask_kernel: bool) -> Option<Upstream> {
+        if self.dial.is_personal() {
+            return None;
+        }
         if let Some(stream) = self.http2.open() {
             count(|c| c.upstream_reuses.add());
             return Some(Upstream {
@@ -180,8 +181,12 @@ impl Upstream {
         }
         if host.dial.protocol == UpstreamProtocol::Http2 && !raw {
             // Others may have connected meanwhile: one connection is enough for many.
-            let shared = host.http2.open();
+            let shared = if host.dial.is_personal() { None } else { host.http2.open() };
             let stream = shared.unwrap_or_else(|| http2::begin(stream, input, host));
+            if host.dial.is_personal() {
+                // The one stream is all: it ends with it.
+                host.http2.retire();
+            }
             let stream = Stream::Http2(Some(stream));
             return Self { stream, host: Rc::clone(host), reused: false, input: Buffer::new() };
         }
@@ -198,7 +203,7 @@ impl Upstream {
         let host = &self.host;
         let mut idle = host.idle.borrow_mut();
         let room = idle.len() < IDLE_PER_ENDPOINT && host.all_idle.has_room();
-        if room && !host.gone.get() {
+        if room && !host.gone.get() && !host.dial.is_personal() {
             stream.release();
             idle.push(Idle { stream, since: reactor::loop_now() });
             host.all_idle.count.set(host.all_idle.count.get() + 1);

@@ -84,9 +84,19 @@ fn indexing(name: &[u8], value: &[u8]) -> Indexing {
     match name {
         b"authorization" | b"proxy-authorization" | b"set-cookie" => Indexing::Never,
         b"cookie" if value.len() < GUESSABLE_COOKIE => Indexing::Never,
-        b":path" | b"content-length" | b"content-range" | b"range" | b"etag" | b"age"
-        | b"if-none-match" | b"if-modified-since" | b"last-modified" | b"location"
-        | b"x-request-id" | b"x-envoy-upstream-service-time" | b"grpc-timeout" => Indexing::Not,
+        b":path"
+        | b"content-length"
+        | b"content-range"
+        | b"range"
+        | b"etag"
+        | b"age"
+        | b"if-none-match"
+        | b"if-modified-since"
+        | b"last-modified"
+        | b"location"
+        | b"x-request-id"
+        | b"x-envoy-upstream-service-time"
+        | b"grpc-timeout" => Indexing::Not,
         _ if value.len() > MAX_INDEXED_VALUE => Indexing::Not,
         _ => Indexing::Whole,
     }

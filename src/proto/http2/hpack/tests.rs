@@ -100,10 +100,10 @@ fn broken_blocks_are_refused() {
         ("41", Truncated),
         ("41 0a 61", Truncated),
         ("00 01", Truncated),
-        ("3f e2 1f", TableSize), // 4097
-        ("82 20", TableSize),    // after a field
-        ("00 01 61 82 f8 ff", Huffman), // eight bits of padding
-        ("00 01 61 81 00", Huffman), // padding of zeros
+        ("3f e2 1f", TableSize),              // 4097
+        ("82 20", TableSize),                 // after a field
+        ("00 01 61 82 f8 ff", Huffman),       // eight bits of padding
+        ("00 01 61 81 00", Huffman),          // padding of zeros
         ("00 01 61 84 ff ff ff ff", Huffman), // the end of string itself
     ] {
         assert_eq!(decode(&mut Decoder::new(), &bytes(block)), Err(error), "{block}");

@@ -34,11 +34,23 @@ fn what_breaks_the_connection() {
         ("DATA padded and empty", raw(DATA, PADDED, 1, b""), Protocol),
         ("HEADERS on the connection", raw(HEADERS, END_HEADERS, 0, b"\x82"), Protocol),
         ("HEADERS on an even stream", raw(HEADERS, END_HEADERS, 2, b"\x82"), Protocol),
-        ("HEADERS with short priority", raw(HEADERS, END_HEADERS | WITH_PRIORITY, 3, b"1234"), Protocol),
+        (
+            "HEADERS with short priority",
+            raw(HEADERS, END_HEADERS | WITH_PRIORITY, 3, b"1234"),
+            Protocol,
+        ),
         ("HEADERS that are not HPACK", raw(HEADERS, END_HEADERS, 3, b"\x80"), Compression),
         ("CONTINUATION alone", raw(CONTINUATION, END_HEADERS, 1, b"\x82"), Protocol),
-        ("another frame within a block", [raw(HEADERS, 0, 3, b"\x82"), raw(PING, 0, 0, &[0; 8])].concat(), Protocol),
-        ("CONTINUATION of another stream", [raw(HEADERS, 0, 3, b"\x82"), raw(CONTINUATION, 0, 5, b"\x82")].concat(), Protocol),
+        (
+            "another frame within a block",
+            [raw(HEADERS, 0, 3, b"\x82"), raw(PING, 0, 0, &[0; 8])].concat(),
+            Protocol,
+        ),
+        (
+            "CONTINUATION of another stream",
+            [raw(HEADERS, 0, 3, b"\x82"), raw(CONTINUATION, 0, 5, b"\x82")].concat(),
+            Protocol,
+        ),
         ("PRIORITY on the connection", raw(PRIORITY, 0, 0, &[0; 5]), Protocol),
         ("RST_STREAM on the connection", raw(RST_STREAM, 0, 0, &[0; 4]), Protocol),
         ("RST_STREAM on an idle stream", raw(RST_STREAM, 0, 3, &[0; 4]), Protocol),
@@ -147,7 +159,8 @@ fn the_preface_is_complete_and_settings_come_first() {
 fn settings_and_pings_are_answered_and_unknown_frames_ignored() {
     let mut server = Server::new();
     let data = *b"12345678";
-    let input = [raw(SETTINGS, 0, 0, b""), raw(PING, 0, 0, &data), raw(77, 255, 9, b"what")].concat();
+    let input =
+        [raw(SETTINGS, 0, 0, b""), raw(PING, 0, 0, &data), raw(77, 255, 9, b"what")].concat();
     assert_eq!(server.take(&input).1, None);
     let answers = [(SETTINGS, ACK, 0, Vec::new()), (PING, ACK, 0, data.to_vec())];
     assert_eq!(server.sent(), answers);

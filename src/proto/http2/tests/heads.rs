@@ -1,10 +1,13 @@
 //! Which fields make which HTTP/1.1 head, and which are refused: the rows "h2 to h1" of the framing vectors.
 use super::super::frame::{self, END_STREAM};
 use super::super::hpack::Encoder;
-use super::super::{block, ErrorCode};
+use super::super::{ErrorCode, block};
 use super::{GET, POST, Server, fields};
 
-fn with(base: &[(&'static str, &'static str)], more: &[(&'static str, &'static str)]) -> Vec<(&'static str, &'static str)> {
+fn with(
+    base: &[(&'static str, &'static str)],
+    more: &[(&'static str, &'static str)],
+) -> Vec<(&'static str, &'static str)> {
     [base, more].concat()
 }
 
@@ -30,14 +33,18 @@ fn requests_become_canonical_text() {
         "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n"
     );
     assert_eq!(
-        text_of(END_STREAM, &with(GET, &[("cookie", "a=1"), ("te", "trailers"), ("cookie", "b=2")])),
+        text_of(
+            END_STREAM,
+            &with(GET, &[("cookie", "a=1"), ("te", "trailers"), ("cookie", "b=2")])
+        ),
         "GET / HTTP/1.1\r\nhost: a\r\nte: trailers\r\ncookie: a=1; b=2\r\n\r\n"
     );
     let host = with(&GET[..3], &[("accept", "x"), ("host", "h:81")]);
     assert_eq!(text_of(END_STREAM, &host), "GET / HTTP/1.1\r\naccept: x\r\nhost: h:81\r\n\r\n");
     let both = with(GET, &[("host", "A")]);
     assert_eq!(text_of(END_STREAM, &both), "GET / HTTP/1.1\r\nhost: a\r\n\r\n");
-    let options = [(":method", "OPTIONS"), (":scheme", "https"), (":path", "*"), (":authority", "a")];
+    let options =
+        [(":method", "OPTIONS"), (":scheme", "https"), (":path", "*"), (":authority", "a")];
     assert_eq!(text_of(END_STREAM, &options), "OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\n");
 }
 
@@ -142,7 +149,8 @@ fn malformed_requests_are_broken_off() {
 #[test]
 fn large_heads_are_answered_and_the_table_stays_right() {
     let large = "x".repeat(16_000);
-    let many: Vec<(String, String)> = (0..130).map(|i| (format!("x-{i}"), "y".to_owned())).collect();
+    let many: Vec<(String, String)> =
+        (0..130).map(|i| (format!("x-{i}"), "y".to_owned())).collect();
     let borrowed = |list: &[(String, String)]| -> Vec<(String, String)> { list.to_vec() };
     let sized: Vec<_> = (0..4).map(|i| (format!("y-{i}"), large.clone())).collect();
     for list in [borrowed(&many), borrowed(&sized)] {
@@ -217,8 +225,14 @@ fn heads_become_blocks_without_what_http_2_forbids() {
         ]
     );
     for (text, expected) in [
-        ("HTTP/1.1 404 Not Found\r\nServer: s\r\nconnection: close\r\n\r\n", &[":status: 404", "server: s"][..]),
-        ("HTTP/1.1 101 \r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: x\r\n\r\n", &[":status: 200"]),
+        (
+            "HTTP/1.1 404 Not Found\r\nServer: s\r\nconnection: close\r\n\r\n",
+            &[":status: 404", "server: s"][..],
+        ),
+        (
+            "HTTP/1.1 101 \r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: x\r\n\r\n",
+            &[":status: 200"],
+        ),
         ("HTTP/1.1 100 Continue\r\n\r\n", &[":status: 100"]),
     ] {
         let mut out = Vec::new();

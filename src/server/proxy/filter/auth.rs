@@ -110,7 +110,8 @@ fn question(
     let host = head.authority.map_or("", |authority| authority.as_str());
     let target = if head.target == "*" { "/" } else { head.target };
     let prefix = auth.path.trim_end_matches('/');
-    let mut out = format!("{} {prefix}{target} HTTP/1.1\r\nhost: {host}\r\n", head.method).into_bytes();
+    let mut out =
+        format!("{} {prefix}{target} HTTP/1.1\r\nhost: {host}\r\n", head.method).into_bytes();
     let mut push = |name: &str, value: &[u8]| {
         for part in [name.as_bytes(), b": ", value, b"\r\n"] {
             out.extend_from_slice(part);
@@ -138,7 +139,9 @@ pub(super) fn is_shown(auth: &ExternalAuth, header: &Header<'_>) -> bool {
 fn changes(auth: &ExternalAuth, head: &ResponseHead<'_, '_>) -> Changes {
     let allowed = &auth.allowed_response_headers;
     let copied = |name: &str| {
-        let framing = !is_editable(name) || name.eq_ignore_ascii_case("date") || name.eq_ignore_ascii_case("server");
+        let framing = !is_editable(name)
+            || name.eq_ignore_ascii_case("date")
+            || name.eq_ignore_ascii_case("server");
         match &allowed[..] {
             [] => !framing,
             allowed => is_editable(name) && allowed.iter().any(|a| a.eq_ignore_ascii_case(name)),

@@ -99,7 +99,11 @@ fn backend_filters(route: &Route, backend: Option<usize>) -> Option<&Filters> {
     }
 }
 
-pub(super) fn edit<'c>(out: &mut Vec<u8>, at: usize, changes: impl Iterator<Item = &'c HeaderChange>) {
+pub(super) fn edit<'c>(
+    out: &mut Vec<u8>,
+    at: usize,
+    changes: impl Iterator<Item = &'c HeaderChange>,
+) {
     for change in changes.filter(|change| !change.is_empty()) {
         // There is a whole head: it has just been written.
         let Some(mut head) = HeadEditor::new(out, at) else { return };

@@ -57,7 +57,11 @@ impl Pool {
 }
 
 /// Begins to speak HTTP/2 on a new connection to `host`, and opens a stream on it. `input` is what has arrived.
-pub(in crate::server::proxy) fn begin(transport: Stream, input: Buffer, host: &Rc<Host>) -> StreamIo {
+pub(in crate::server::proxy) fn begin(
+    transport: Stream,
+    input: Buffer,
+    host: &Rc<Host>,
+) -> StreamIo {
     let scheme = if matches!(transport, Stream::Tls(_)) { "https" } else { "http" };
     let session = Rc::new(Session::new(Protocol::client(scheme, millis(loop_now()))));
     host.http2.sessions.borrow_mut().push(Rc::clone(&session));

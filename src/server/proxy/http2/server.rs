@@ -139,7 +139,12 @@ struct Idle {
 
 impl Idle {
     /// Looks at deadlines, and whether the connection is still wanted.
-    fn look(&mut self, cx: &mut std::task::Context<'_>, connection: &mut Connection, session: &Session) {
+    fn look(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+        connection: &mut Connection,
+        session: &Session,
+    ) {
         let mut state = session.state();
         let streams = state.protocol.stream_count();
         self.began |= streams > 0;
