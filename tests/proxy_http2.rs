@@ -34,8 +34,11 @@ fn in_front_of(backend: &Backend) -> (TestProxy, u16) {
     (TestProxy::start(world), port)
 }
 
-/// An endpoint that writes down what it sees and answers with trailers.
-fn recording() -> (Backend, Arc<Mutex<Vec<(String, String)>>>) {
+/// Heads and bodies of requests.
+type Seen = Arc<Mutex<Vec<(String, String)>>>;
+
+/// An endpoint that writes down what it sees.
+fn recording() -> (Backend, Seen) {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&seen);
     let backend = Backend::start(move |mut peer| {
@@ -396,7 +399,8 @@ fn floods_end_the_connection_and_nobody_elses() {
     assert_eq!(good.get("/").status(), 200);
     let get: [(&[u8], &[u8]); 4] =
         [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"a")];
-    let floods: [(&str, &dyn Fn(&mut Raw, u32)); 5] = [
+    type Flood<'f> = &'f dyn Fn(&mut Raw, u32);
+    let floods: [(&str, Flood<'_>); 5] = [
         ("rapid reset", &|raw, i| {
             raw.headers(2 * i + 1, END_STREAM, &get);
             raw.frame(3, 0, 2 * i + 1, &[0, 0, 0, 8]);

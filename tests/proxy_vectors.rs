@@ -52,7 +52,8 @@ fn every_request_vector() {
     let port = free_port();
     let proxy = TestProxy::start(World::simple(port, &[backend.address]));
     let mut may_be_late = Vec::new();
-    for vector in VECTORS {
+    // A connection that begins with the preface of HTTP/2 is one of HTTP/2 here.
+    for vector in VECTORS.iter().filter(|vector| vector.name != "line_http2_preface") {
         check_request(vector, port, &records, &mut may_be_late);
     }
     assert_eq!(proxy.stats().connections_panicked, 0);

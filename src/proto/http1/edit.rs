@@ -147,7 +147,8 @@ mod tests {
     fn lines_are_removed_set_and_joined_and_the_rest_stays() {
         let head = "GET / HTTP/1.1\r\nhost: a\r\nX-A: 1\r\nx-b: 2\r\nx-a: 3\r\n";
         let start = "beforeGET / HTTP/1.1\r\nhost: a\r\n";
-        let cases: [(fn(&mut HeadEditor<'_>), &str); 7] = [
+        type Edit = fn(&mut HeadEditor<'_>);
+        let cases: [(Edit, &str); 7] = [
             (|e| e.remove("x-a"), "x-b: 2\r\n\r\nbody"),
             (|e| e.set("X-a", b"9"), "x-b: 2\r\nX-a: 9\r\n\r\nbody"),
             (|e| e.add("X-B", b"9"), "X-A: 1\r\nx-b: 2,9\r\nx-a: 3\r\n\r\nbody"),

@@ -66,8 +66,10 @@ pub(super) fn write_response(
     let switch = status == 101;
     encoder.begin(out);
     encoder.field(b":status", if switch { b"200" } else { code }, out);
-    let rest = write_fields(encoder, lines, out, &mut |name, _| {
-        !matches!(name, b"te" | b"http2-settings") && !(switch && name == b"sec-websocket-accept")
+    let rest = write_fields(encoder, lines, out, &mut |name, _| match name {
+        b"te" | b"http2-settings" => false,
+        b"sec-websocket-accept" => !switch,
+        _ => true,
     })?;
     let consumed = text.len() - rest.len();
     Some(SentFacts { consumed, status, is_head: false, bodyless: false })

@@ -228,8 +228,7 @@ impl Connection {
         if self.preface_seen < PREFACE.len() {
             return Ok(Received { consumed: at, event: None });
         }
-        loop {
-            let Some(header) = FrameHeader::parse(&input[at..]) else { break };
+        while let Some(header) = FrameHeader::parse(&input[at..]) {
             if header.length > MAX_FRAME_BYTES {
                 return Err(self.fail(ErrorCode::FrameSize, out));
             }
@@ -727,6 +726,12 @@ impl Connection {
         }
     }
 
+    /// Whether the peer has shown that it speaks HTTP/2.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.settings_seen
+    }
+
     /// Whether the end was announced, and no stream is left.
     #[must_use]
     pub fn may_close(&self) -> bool {
@@ -752,8 +757,8 @@ impl Connection {
 
     fn is_idle(&self, id: u32) -> bool {
         match self.role {
-            Role::Server => id % 2 == 0 || id > self.last_id,
-            Role::Client => id % 2 == 0 || id >= self.next_id,
+            Role::Server => id.is_multiple_of(2) || id > self.last_id,
+            Role::Client => id.is_multiple_of(2) || id >= self.next_id,
         }
     }
 

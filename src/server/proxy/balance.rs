@@ -1,9 +1,10 @@
 //! Which backend of a route takes a request, by weight.
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 
 use super::cluster::Cluster;
+use super::filter::session::Marks;
 use crate::api::route::{Action, Backend, Route, Target};
 
 /// The weighted backends of one route.
@@ -11,6 +12,8 @@ pub(super) struct Plan {
     /// In the order of the route's list; backends without a weight have none to give.
     shares: Vec<Share>,
     total: i64,
+    /// For session persistence; made when it is needed.
+    marks: OnceCell<Rc<Marks>>,
 }
 
 struct Share {
@@ -38,7 +41,7 @@ impl Plan {
         };
         let shares: Vec<Share> = backends.iter().map(share).collect();
         let total = shares.iter().map(|share| share.weight).sum();
-        Self { shares, total }
+        Self { shares, total, marks: OnceCell::new() }
     }
 
     /// The backend for the next request, as its position in the route's list: within each run of as many requests as
@@ -72,6 +75,11 @@ impl Plan {
     pub(super) fn clusters(&self) -> impl Iterator<Item = (usize, &Rc<Cluster>)> {
         let weighted = self.shares.iter().enumerate().filter(|(_, share)| share.weight > 0);
         weighted.filter_map(|(index, share)| Some((index, share.cluster.as_ref()?)))
+    }
+
+    /// The endpoints as sessions name them.
+    pub(super) fn marks(&self, route: &Route) -> &Rc<Marks> {
+        self.marks.get_or_init(|| Rc::new(Marks::new(route, self)))
     }
 
     /// Whether whose turn it is matters.

@@ -374,7 +374,11 @@ impl Exchange<'_> {
                 avoid: self.avoid.as_ref(),
                 random: random::next,
             };
-            let Some(member) = self.job.cluster.pick(&wish) else { break };
+            let stay =
+                self.job.extra.as_ref().and_then(|extra| extra.stay.as_ref()?.member.as_ref());
+            // A session ends with its endpoint: what has just failed is not insisted on.
+            let stay = stay.filter(|_| self.avoid.is_none());
+            let Some(member) = stay.or_else(|| self.job.cluster.pick(&wish)) else { break };
             let Some(lease) = self.job.cluster.lease(member) else {
                 count(|c| c.upstream_overflows.add());
                 return Err(Failure::Overflow);
@@ -552,6 +556,9 @@ impl Exchange<'_> {
                 && !head.is_interim()
             {
                 extra.edit_response(out, at);
+                if let Some(lease) = &self.lease {
+                    extra.tell_session((out, at), &lease.member, self.connection.is_tls);
+                }
             }
             count(|c| c.response(head.status));
             let is_final = !head.is_interim();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::cluster::Cluster;
 use super::connection::Connection;
 use super::date::with_date;
+use super::filter::session::Stay;
 use super::filter::{Extra, auth, cors, edit, mirror, rewrite};
 use super::maglev;
 use super::matching::{Found, find_route};
@@ -17,7 +18,8 @@ use crate::api::route::{
     Action, Balance, Listener, Mirror, PathMatch, Route, Target, UpstreamProtocol,
 };
 use crate::io::buffer::Buffer;
-use crate::io::random;
+use crate::io::reactor::loop_now;
+use crate::io::{clock, random};
 use crate::proto::http1::{
     BodyFraming, ForwardContext, HeadEditor, HeaderSlots, LocalReply, Parsed, PeerAddress,
     ReplyContext, RequestHead, RequestId, ResponseTo, Version, parse_request, trusted_client,
@@ -170,12 +172,20 @@ impl Asked<'_, '_, '_> {
         match &route.action {
             Action::Forward(backends) => {
                 let plan = self.snapshot.plan(route);
-                let Some(backend) = plan.next() else {
+                let (stay, stays_with) = match &route.session {
+                    Some(session) => {
+                        let now = (loop_now(), clock::unix_seconds());
+                        let (stay, at) = plan.marks(route).find(session, self.head, now);
+                        (Some(stay), at)
+                    }
+                    None => (None, None),
+                };
+                let Some(backend) = stays_with.or_else(|| plan.next()) else {
                     count(|c| c.no_endpoint.add());
                     return self.reply(to_client, LocalReply::NoHealthyUpstream, None);
                 };
                 match (plan.cluster(backend), &backends[backend].target) {
-                    (Some(cluster), _) => self.forward(to_upstream.vec(), backend, cluster),
+                    (Some(cluster), _) => self.forward(to_upstream.vec(), backend, cluster, stay),
                     (None, Target::Refuse(status, why)) => {
                         self.reply(to_client, LocalReply::Status(*status, why), Some(backend))
                     }
@@ -206,7 +216,13 @@ impl Asked<'_, '_, '_> {
     }
 
     #[inline]
-    fn forward(&self, to_upstream: &mut Vec<u8>, backend: usize, cluster: &Rc<Cluster>) -> Next {
+    fn forward(
+        &self,
+        to_upstream: &mut Vec<u8>,
+        backend: usize,
+        cluster: &Rc<Cluster>,
+        stay: Option<Stay>,
+    ) -> Next {
         let Self { head, route, peer, .. } = *self;
         let mut extra = Extra::of(route, Some(backend), head);
         // HTTP/1.0 without Host: the address it came to stands for the name.
@@ -231,6 +247,7 @@ impl Asked<'_, '_, '_> {
         let copies = extra.as_ref().map(|extra| self.copies(extra, &context));
         if let Some(extra) = &mut extra {
             extra.edit_request(to_upstream, at);
+            extra.stay = stay;
             extra.copies = copies.unwrap_or_default();
             extra.question = self.question(extra);
         }

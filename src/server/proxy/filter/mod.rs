@@ -8,11 +8,14 @@ mod grpc_auth;
 pub(super) mod mirror;
 pub(super) mod retry;
 pub(super) mod rewrite;
+pub(super) mod session;
 
 use std::rc::Rc;
 
 use self::retry::Retry;
+use super::cluster::Member;
 use crate::api::route::{Action, Filters, HeaderChange, PathRewrite, Route};
+use crate::io::clock;
 use crate::proto::http1::{HeadEditor, RequestHead};
 
 /// A request of a route that does more than forwarding. Most do not, and have none of this.
@@ -23,6 +26,8 @@ pub(super) struct Extra {
     /// The origin that has asked and may.
     origin: Option<Box<str>>,
     pub(super) retry: Option<Retry>,
+    /// Which endpoint the client stays with.
+    pub(super) stay: Option<session::Stay>,
     /// Who has to agree.
     pub(super) question: Option<auth::Question>,
     /// Copies to be sent.
@@ -56,6 +61,7 @@ impl Extra {
             backend,
             origin: cors.and_then(|cors| cors::allowed_origin(cors, head)).map(Into::into),
             retry: retry.map(Retry::new),
+            stay: None,
             question: None,
             copies: Vec::new(),
         })
@@ -79,6 +85,20 @@ impl Extra {
     /// Changes the header of the request whose head begins at `at`.
     pub(super) fn edit_request(&self, out: &mut Vec<u8>, at: usize) {
         edit(out, at, self.filters().map(|filters| &filters.request));
+    }
+
+    /// Lets the client know, in the response whose head begins at `at`, that it stays with `member`.
+    pub(super) fn tell_session(
+        &self,
+        (out, at): (&mut Vec<u8>, usize),
+        member: &Rc<Member>,
+        is_tls: bool,
+    ) {
+        if let (Some(stay), Some(session)) = (&self.stay, &self.route.session)
+            && let Some(mut head) = HeadEditor::new(out, at)
+        {
+            stay.tell(&mut head, session, member, (clock::unix_seconds(), is_tls));
+        }
     }
 
     /// Changes the header of the response whose head begins at `at`; one of our own as well.

@@ -1,10 +1,11 @@
 //! Connections to endpoints that speak HTTP/2: as many streams on each as the endpoint takes.
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::io;
 use std::rc::{Rc, Weak};
 use std::task::Poll;
 
-use super::super::limits::UPSTREAM_IDLE_TIMEOUT;
+use super::super::limits::{LINGER_LONGEST, UPSTREAM_IDLE_TIMEOUT};
 use super::super::stream::Stream;
 use super::super::upstream::Host;
 use super::driver::Driver;
@@ -92,7 +93,12 @@ async fn run(mut transport: Stream, mut driver: Driver, host: Weak<Host>) {
             state.next_look = Time::MAX;
         }
         if transport.poll_expired(cx).is_ready() {
+            if state.protocol.may_close() {
+                // It does not even take the last words.
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
             if waits {
+                transport.set_deadline(loop_now() + LINGER_LONGEST);
                 let (protocol, out) = state.parts();
                 protocol.depart(out);
                 state.wake_driver();

@@ -44,7 +44,7 @@ impl Driver {
                 return flushed.map(Ok);
             }
             // Who does not take answers is not read from either.
-            if self.session.state().room() == 0 {
+            if self.session.state().is_choked() {
                 return Poll::Pending;
             }
             match transport.poll_recv(cx, &mut self.input) {
@@ -67,7 +67,8 @@ impl Driver {
         Poll::Pending
     }
 
-    fn is_over(&self) -> bool {
+    /// Whether all was said, but for what still has to be sent.
+    pub(super) fn is_over(&self) -> bool {
         self.failed || self.session.state().protocol.may_close()
     }
 
@@ -102,12 +103,9 @@ impl Driver {
         let now = millis(loop_now());
         while !self.failed {
             let (protocol, out) = state.parts();
-            let received = match protocol.receive(now, self.input.as_slice(), out) {
-                Ok(received) => received,
-                Err(_) => {
-                    self.failed = true;
-                    break;
-                }
+            let Ok(received) = protocol.receive(now, self.input.as_slice(), out) else {
+                self.failed = true;
+                break;
             };
             if let Some(event) = &received.event {
                 Self::event(state, event, self.input.as_slice(), news);

@@ -1,11 +1,13 @@
 //! Clients that speak HTTP/2: over TLS if that was agreed on (ALPN), on plain connections if they begin with it.
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::io;
 use std::rc::Rc;
+use std::task::Poll;
 
 use super::super::connection::Connection;
 use super::super::exchange;
-use super::super::limits::{GOAWAY_PATIENCE, HEAD_TIMEOUT, KEEP_ALIVE_TIMEOUT};
+use super::super::limits::{GOAWAY_PATIENCE, HEAD_TIMEOUT, KEEP_ALIVE_TIMEOUT, LINGER_LONGEST};
 use super::super::request::{self, Next};
 use super::super::shared::StreamAdmission;
 use super::super::stats::count;
@@ -40,7 +42,7 @@ pub(in crate::server::proxy) async fn serve(mut connection: Connection) {
     let mut driver = Driver { session: Rc::clone(&session), input, failed: false };
     connection.client.set_deadline(loop_now() + HEAD_TIMEOUT);
     let mut idle = Idle::default();
-    let early = driver.input.len() > 0;
+    let early = !driver.input.is_empty();
     let mut first = true;
     let ended = poll_fn(|cx| {
         let Connection { client, .. } = &mut connection;
@@ -57,10 +59,18 @@ pub(in crate::server::proxy) async fn serve(mut connection: Connection) {
         }
         let mut polled = driver.poll(cx, &mut transport, &mut news);
         connection.client = transport;
-        if polled.is_pending() {
+        if polled.is_pending() && !driver.is_over() {
             idle.look(cx, &mut connection, &session);
-            if session.state().protocol.may_close() {
+            if driver.is_over() {
                 polled = driver.poll(cx, &mut connection.client, &mut |_| {});
+            }
+        }
+        // One that does not take the last words either is not waited for.
+        if polled.is_pending() && driver.is_over() {
+            if !std::mem::replace(&mut idle.closing, true) {
+                connection.client.set_deadline(loop_now() + LINGER_LONGEST);
+            } else if connection.client.poll_expired(cx).is_ready() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
         }
         polled
@@ -131,8 +141,10 @@ async fn one_request(mut connection: Connection, _place: StreamAdmission) {
 #[derive(Default)]
 struct Idle {
     waits: bool,
+    /// It has shown that it speaks HTTP/2.
     began: bool,
     leaving: Cell<bool>,
+    closing: bool,
 }
 
 // === impl Idle ===
@@ -147,8 +159,10 @@ impl Idle {
     ) {
         let mut state = session.state();
         let streams = state.protocol.stream_count();
-        self.began |= streams > 0;
-        if streams == 0 && !std::mem::replace(&mut self.waits, true) {
+        let began = state.protocol.has_begun() != self.began;
+        self.began |= began;
+        if streams == 0 && (began || !self.waits) {
+            self.waits = true;
             if let Some(admission) = &connection.admission {
                 admission.begin_idle();
             }

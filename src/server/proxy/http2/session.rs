@@ -11,6 +11,11 @@ use crate::proto::http2::{Connection, ErrorCode};
 /// Bytes of frames that may wait for the transport. What does not fit stays with its stream.
 const OUT_BYTES: usize = 31 * 1024;
 
+/// Bytes of frames beyond which nothing more is received. Payload cannot get there; answers to what the peer sends
+/// can, if it does not take them. It is more than payload needs, because two ends that each wait for the other to
+/// read would wait for ever.
+const MUCH_OUT_BYTES: usize = 256 * 1024;
+
 /// A connection of either side.
 pub(super) struct Session {
     state: RefCell<State>,
@@ -99,6 +104,12 @@ impl State {
     #[inline]
     pub(super) fn room(&self) -> usize {
         OUT_BYTES.saturating_sub(self.out.len())
+    }
+
+    /// Whether the peer should first take what there is for it.
+    #[inline]
+    pub(super) fn is_choked(&self) -> bool {
+        self.out.len() > MUCH_OUT_BYTES
     }
 
     #[inline]
