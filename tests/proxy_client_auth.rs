@@ -65,11 +65,8 @@ fn world(port: u16, backend: &Backend, names: Vec<Name>) -> World {
             listener.tls.exact.insert(name.name.into(), name.build());
         }
     });
-    let front = Front {
-        tls: true,
-        shape: Some(shape),
-        ..Front::http(port, vec![RouteSpec::all("web")])
-    };
+    let front =
+        Front { tls: true, shape: Some(shape), ..Front::http(port, vec![RouteSpec::all("web")]) };
     let mut world = World { listeners: vec![front], ..World::default() };
     world.serve("web", &[backend.address]);
     world
@@ -108,7 +105,11 @@ fn connect(port: u16, name: &str, config: &Arc<ClientConfig>) -> TlsClient {
 }
 
 /// A request on a new connection: whether the session was resumed, and the answer, if there is one.
-fn ask(port: u16, name: &str, config: &Arc<ClientConfig>) -> (Option<HandshakeKind>, Option<String>) {
+fn ask(
+    port: u16,
+    name: &str,
+    config: &Arc<ClientConfig>,
+) -> (Option<HandshakeKind>, Option<String>) {
     let mut client = connect(port, name, config);
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     let answer = client.try_response(false).map(|response| response.text().to_owned());
@@ -124,11 +125,15 @@ fn clients_must_show_a_certificate_where_it_is_asked_for() {
     let backend = Backend::answering("in");
     let port = free_port();
     let issued = servers.issue(&["must.example", "may.example", "open.example"]);
-    let proxy = TestProxy::start(world(port, &backend, vec![
-        Name::new("must.example", &issued).checking(&good, false),
-        Name::new("may.example", &issued).checking(&good, true),
-        Name::new("open.example", &issued),
-    ]));
+    let proxy = TestProxy::start(world(
+        port,
+        &backend,
+        vec![
+            Name::new("must.example", &issued).checking(&good, false),
+            Name::new("may.example", &issued).checking(&good, true),
+            Name::new("open.example", &issued),
+        ],
+    ));
     let (ours, strangers) = (good.issue(&["me"]), bad.issue(&["me"]));
     for version in VERSIONS {
         for (name, certificate, enters) in [
@@ -208,7 +213,8 @@ fn the_certificate_fits_the_name_and_the_client() {
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let pem = |issued: &Issued| text.contains(&issued.pem.replace("\r\n", "\n").trim().to_owned());
+        let pem =
+            |issued: &Issued| text.contains(&issued.pem.replace("\r\n", "\n").trim().to_owned());
         [("ecdsa", &ecdsa), ("rsa", &rsa), ("other", &other)]
             .into_iter()
             .find_map(|(name, issued)| pem(issued).then_some(name))

@@ -128,6 +128,9 @@ impl Host {
     /// not be sent twice.
     #[inline]
     pub(super) fn take_idle(self: &Rc<Self>, ask_kernel: bool) -> Option<Upstream> {
+        if self.dial.is_personal() {
+            return None;
+        }
         if let Some(stream) = self.http2.open() {
             count(|c| c.upstream_reuses.add());
             return Some(Upstream {
@@ -178,8 +181,12 @@ impl Upstream {
         }
         if host.dial.protocol == UpstreamProtocol::Http2 && !raw {
             // Others may have connected meanwhile: one connection is enough for many.
-            let shared = host.http2.open();
+            let shared = if host.dial.is_personal() { None } else { host.http2.open() };
             let stream = shared.unwrap_or_else(|| http2::begin(stream, input, host));
+            if host.dial.is_personal() {
+                // The one stream is all: it ends with it.
+                host.http2.retire();
+            }
             let stream = Stream::Http2(Some(stream));
             return Self { stream, host: Rc::clone(host), reused: false, input: Buffer::new() };
         }
@@ -196,7 +203,7 @@ impl Upstream {
         let host = &self.host;
         let mut idle = host.idle.borrow_mut();
         let room = idle.len() < IDLE_PER_ENDPOINT && host.all_idle.has_room();
-        if room && !host.gone.get() {
+        if room && !host.gone.get() && !host.dial.is_personal() {
             stream.release();
             idle.push(Idle { stream, since: reactor::loop_now() });
             host.all_idle.count.set(host.all_idle.count.get() + 1);
