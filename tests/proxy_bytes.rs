@@ -103,7 +103,8 @@ fn much_passes_both_ways_at_once() {
 #[test]
 fn connections_are_spread_by_weight_and_refused_ones_are_reset() {
     let (a, b, port) = (parrot("a"), parrot("b"), free_port());
-    let front = front(ListenerProtocol::Tcp, port, &[("a", 3), ("b", 1), ("-", 1), ("none", 1), ("c", 0)]);
+    let front =
+        front(ListenerProtocol::Tcp, port, &[("a", 3), ("b", 1), ("-", 1), ("none", 1), ("c", 0)]);
     let services = [("a", &[a.address][..]), ("b", &[b.address]), ("none", &[])];
     let _proxy = TestProxy::start(world(front, &services));
     let mut seen = std::collections::BTreeMap::new();
@@ -211,7 +212,10 @@ fn flows_stay_with_their_endpoint_and_are_spread_by_weight() {
     assert_eq!(ask(&clients[0], &long).len(), 9_001);
     let stats = proxy.stats();
     assert_eq!((stats.udp_flows, stats.udp_flows_open), (6, 6));
-    assert_eq!((stats.datagrams_received, stats.datagrams_sent, stats.datagrams_dropped), (13, 13, 0));
+    assert_eq!(
+        (stats.datagrams_received, stats.datagrams_sent, stats.datagrams_dropped),
+        (13, 13, 0)
+    );
     proxy.update(World::default());
     assert_eq!(proxy.stats().datagrams_received, 13);
     a.stop();

@@ -77,7 +77,9 @@ impl UdpSocket {
         let fd = socket(to)?;
         let (raw, length) = raw_address(to);
         // SAFETY: `raw` holds a socket address of `length` bytes.
-        checked(unsafe { libc::connect(fd.as_raw_fd(), (&raw const raw).cast(), length) as isize })?;
+        checked(unsafe {
+            libc::connect(fd.as_raw_fd(), (&raw const raw).cast(), length) as isize
+        })?;
         let local = super::tcp::local_address(fd.as_raw_fd())?;
         Ok(Self { fd: AsyncFd::new(fd)?, local })
     }

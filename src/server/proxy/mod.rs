@@ -9,6 +9,7 @@
 mod accept;
 mod balance;
 mod cluster;
+mod connect;
 mod connection;
 mod date;
 mod dial;
@@ -111,11 +112,8 @@ impl Proxy {
         let tls = Terminator::new().expect("the kernel gives randomness once it has booted");
         let shared =
             Rc::new(Shared::new(config.xff_trusted_hops, connections, idle_upstreams, tls));
-        let sockets = if config.no_bpf {
-            SocketsOf::Host
-        } else {
-            SocketsOf::Steered(Steered::default())
-        };
+        let sockets =
+            if config.no_bpf { SocketsOf::Host } else { SocketsOf::Steered(Steered::default()) };
         let sweeper = event_loop::spawn(sweep(Rc::clone(&shared)));
         Self {
             shared,

@@ -8,7 +8,7 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 
 use super::cluster::{Cluster, Lease, Wish};
-use super::limits::{ROUNDS_PER_TURN, UDP_FLOWS, UDP_FLOW_LOOKS, UDP_IDLE_TIMEOUT};
+use super::limits::{ROUNDS_PER_TURN, UDP_FLOW_LOOKS, UDP_FLOWS, UDP_IDLE_TIMEOUT};
 use super::maglev;
 use super::shared::Shared;
 use super::stats::count;
@@ -91,7 +91,8 @@ impl Port {
         let route = snapshot.datagrams(flow.key.1).and_then(|it| it.forward.as_ref());
         let good = route.is_some_and(|route| {
             let plan = snapshot.plan(route);
-            plan.clusters().any(|(_, it)| it.members().iter().any(|m| m.host.address == flow.endpoint))
+            plan.clusters()
+                .any(|(_, it)| it.members().iter().any(|m| m.host.address == flow.endpoint))
         });
         flow.snapshot.replace(snapshot);
         good

@@ -1,9 +1,9 @@
 //! Connections to endpoints that speak HTTP/2: as many streams on each as the endpoint takes.
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::rc::{Rc, Weak};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 
 use super::super::limits::{LINGER_LONGEST, UPSTREAM_IDLE_TIMEOUT};
 use super::super::stream::Stream;
@@ -21,7 +21,23 @@ use crate::proto::http2::Connection as Protocol;
 #[derive(Default)]
 pub(in crate::server::proxy) struct Pool {
     sessions: RefCell<Vec<Rc<Session>>>,
+    /// Somebody is connecting; the others wait for that.
+    connecting: Cell<bool>,
+    waiting: RefCell<Vec<Waker>>,
 }
+
+/// What a request that needs a stream is to do.
+pub(in crate::server::proxy) enum Turn {
+    /// It can have one of a connection that there is.
+    Shared(StreamIo),
+    /// Connect; the others wait until this is dropped.
+    Mine(Connecting),
+    /// Wait for somebody who connects.
+    Wait,
+}
+
+/// The turn of the one who connects.
+pub(in crate::server::proxy) struct Connecting(Rc<Host>);
 
 // === impl Pool ===
 
@@ -55,6 +71,22 @@ impl Pool {
     fn forget(&self, gone: &Rc<Session>) {
         self.sessions.borrow_mut().retain(|session| !Rc::ptr_eq(session, gone));
     }
+}
+
+/// Whose turn it is to connect to `host`.
+pub(in crate::server::proxy) fn poll_turn(host: &Rc<Host>, cx: &Context<'_>) -> Turn {
+    let pool = &host.http2;
+    if let Some(stream) = pool.open() {
+        return Turn::Shared(stream);
+    }
+    if pool.connecting.replace(true) {
+        let mut waiting = pool.waiting.borrow_mut();
+        if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            waiting.push(cx.waker().clone());
+        }
+        return Turn::Wait;
+    }
+    Turn::Mine(Connecting(Rc::clone(host)))
 }
 
 /// Begins to speak HTTP/2 on a new connection to `host`, and opens a stream on it. `input` is what has arrived.
@@ -121,6 +153,13 @@ async fn run(mut transport: Stream, mut driver: Driver, host: Weak<Host>) {
             Poll::Ready(())
         })
         .await;
+    }
+}
+
+impl Drop for Connecting {
+    fn drop(&mut self) {
+        self.0.http2.connecting.set(false);
+        self.0.http2.waiting.take().into_iter().for_each(Waker::wake);
     }
 }
 
