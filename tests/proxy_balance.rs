@@ -1,5 +1,4 @@
 //! Who gets a request: sessions, shares across table swaps, endpoints that come, go, die and fail.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod support;
 
 use std::net::SocketAddr;

@@ -44,8 +44,30 @@ impl TcpStream {
     /// # Errors
     /// The kernel's: no route, too many descriptors, out of ports.
     pub fn connect(to: SocketAddr) -> io::Result<Self> {
+        Self::connect_from(to, None)
+    }
+
+    /// The same, with the source address `from`, which need not be one of this machine (`IP_TRANSPARENT`); what comes
+    /// back must be routed here.
+    ///
+    /// # Errors
+    /// The kernel's, also if that is not permitted, or the families differ.
+    pub fn connect_from(to: SocketAddr, from: Option<IpAddr>) -> io::Result<Self> {
         let fd = socket(to)?;
         set_option(&fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+        if let Some(from) = from.map(|ip| ip.to_canonical()) {
+            let transparent = match to {
+                SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_TRANSPARENT),
+                SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT),
+            };
+            set_option(&fd, transparent.0, transparent.1, 1)?;
+            // The port is chosen when the other end is known: many connections can then share one.
+            set_option(&fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
+            let (address, length) = raw_address(SocketAddr::new(from, 0));
+            // SAFETY: `address` holds a socket address of `length` bytes.
+            let bound = unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), length) };
+            count(bound as isize)?;
+        }
         let (address, length) = raw_address(to);
         // SAFETY: `address` holds a socket address of `length` bytes.
         let result = unsafe { libc::connect(fd.as_raw_fd(), (&raw const address).cast(), length) };

@@ -10,6 +10,7 @@ pub mod http1;
 pub mod http2;
 pub mod ndp;
 pub mod object;
+pub mod proxy_protocol;
 pub mod tls;
 pub mod value;
 pub mod vrrp;

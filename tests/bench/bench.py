@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 
+import load
 import reload
 from load import BODY, LOAD_CORE, PROXY_CORE, TICK, Running, Watch, ask, children, cpu_seconds, h2load, handshakes, median, rss_kib, wrk
 from proxies import ADDRESS, BACKEND_PORT, H2C, HOST, PASSTHROUGH, PLAIN, PORTS, SECURE_BACKEND_PORT, TCP, TLS, Proxies, find_envoy, host_of
@@ -93,7 +94,8 @@ http {{ access_log off; keepalive_requests 1000000000; sendfile on; client_max_b
         print(f"\n{part}\n{'':10}{unit:>14}{'per s':>12}{'p50 us':>10}{'p99 us':>10}{'RSS MiB':>10}")
         for name, (per_cpu, rate, p50, p99, rss) in medians.items():
             print(f"{name:10}{per_cpu:14.0f}{rate:12.0f}{p50:10.0f}{p99:10.0f}{rss:10.1f}")
-        self.note(part, unit, {name: row[0] for name, row in medians.items()})
+        self.note(part, unit, {name: row[0] for name, row in medians.items()}, detail="; ".join(load.COMPLAINTS) or None)
+        load.COMPLAINTS.clear()
         return {name: row[0] for name, row in medians.items()}
 
     # --- the parts
@@ -236,6 +238,9 @@ end
         for row in self.results:
             cells = [f"{row['values'][name]:,.4g}" if row["values"].get(name) is not None else "–" for name in names]
             print(f"| {row['part']} | {row['unit']} | {' | '.join(cells)} | {'–' if row['ratio'] is None else format(row['ratio'], '.2f')} |")
+        for row in self.results:
+            if row["detail"]:
+                print(f"\n{row['part']}: {row['detail']}")
         print("\nMedians of interleaved rounds; a ratio above 1 means that Pilus is ahead. Only ratios within one run mean something.")
         if self.options.json:
             with open(self.options.json, "w") as file:
@@ -268,6 +273,7 @@ def main():
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     folder = tempfile.mkdtemp(prefix="pilus-bench-")
+    os.chmod(folder, 0o755)  # the backend's workers are not root
     bench = Bench(folder, options)
     try:
         bench.backend()

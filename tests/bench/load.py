@@ -92,7 +92,10 @@ class Running:
 
 
 def micros(text):
-    number, unit = re.match(r"([\d.]+)(us|ms|s|m)", text).groups()
+    found = re.match(r"([\d.]+)(us|ms|s|m)", text)
+    if not found:
+        return 0.0  # no request was answered
+    number, unit = found.groups()
     return float(number) * {"us": 1, "ms": 1e3, "s": 1e6, "m": 6e7}[unit]
 
 
@@ -100,7 +103,12 @@ def scaled(amount, unit):
     return float(amount) * {"B": 1, "KB": 2**10, "MB": 2**20, "GB": 2**30}[unit]
 
 
+# What went wrong since the last look, for the table.
+COMPLAINTS = []
+
+
 def complain(what, url):
+    COMPLAINTS.append(f"{what} ({url})")
     print(f"  errors with {url}: {what}", file=sys.stderr)
 
 

@@ -182,10 +182,13 @@ fn grant(text: &str) -> String {
     )
 }
 
-/// `EXACT(…)`, `PREFIX(…)`, `TO(…)`, `REF(…)`, `POD(…)`, `IP(…)`, `FROM(…)`.
+/// What takes the place of a macro with these words in its parentheses.
+type Macro<'a> = &'a dyn Fn(&str) -> String;
+
+/// `EXACT(…)`, `PREFIX(…)`, `TO(…)`, `REF(…)`, `POD(…)`, `FROM(…)`.
 fn macros(line: &str, scenario: &str, ground: &Ground) -> String {
     let mut line = line.to_owned();
-    let all: [(&str, &dyn Fn(&str) -> String); 6] = [
+    let all: [(&str, Macro<'_>); 6] = [
         ("EXACT(", &|path| format!("{{type: Exact, value: \"{path}\"}}")),
         ("PREFIX(", &|path| format!("{{type: PathPrefix, value: \"{path}\"}}")),
         ("TO(", &|list| {

@@ -72,7 +72,7 @@ fn bring_up(area: &str, ground: &mut Ground) -> String {
         let conditions = gateway.items_at("status.conditions");
         let mut programmed = conditions.iter().filter(|it| it.text_at("type") == "Programmed");
         programmed.find(|it| it.text_at("status") == "True")?;
-        Some(gateway.items_at("status.addresses").first()?.get("value").map(Value::plain)?)
+        gateway.items_at("status.addresses").first()?.get("value").map(Value::plain)
     })
 }
 

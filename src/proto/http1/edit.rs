@@ -137,6 +137,8 @@ pub fn is_editable(name: &str) -> bool {
 mod tests {
     use super::HeadEditor;
 
+    type Edit = fn(&mut HeadEditor<'_>);
+
     fn edited(head: &str, edit: impl FnOnce(&mut HeadEditor<'_>)) -> String {
         let mut out = format!("before{head}\r\nbody").into_bytes();
         edit(&mut HeadEditor::new(&mut out, 6).unwrap());
@@ -147,7 +149,7 @@ mod tests {
     fn lines_are_removed_set_and_joined_and_the_rest_stays() {
         let head = "GET / HTTP/1.1\r\nhost: a\r\nX-A: 1\r\nx-b: 2\r\nx-a: 3\r\n";
         let start = "beforeGET / HTTP/1.1\r\nhost: a\r\n";
-        let cases: [(fn(&mut HeadEditor<'_>), &str); 7] = [
+        let cases: [(Edit, &str); 7] = [
             (|e| e.remove("x-a"), "x-b: 2\r\n\r\nbody"),
             (|e| e.set("X-a", b"9"), "x-b: 2\r\nX-a: 9\r\n\r\nbody"),
             (|e| e.add("X-B", b"9"), "X-A: 1\r\nx-b: 2,9\r\nx-a: 3\r\n\r\nbody"),

@@ -18,6 +18,7 @@ use crate::io::reactor::{Timer, loop_now};
 use crate::io::tcp::{TcpListener, TcpStream};
 use crate::io::{clock, event_loop};
 use crate::proto::http1::{HeadProgress, PeerAddress};
+use crate::proto::proxy_protocol::{self, Parsed};
 
 /// The first byte of every TLS connection: a handshake record (RFC 8446 section 5.1). No request line
 /// begins with it.
@@ -79,7 +80,7 @@ fn admit(stream: TcpStream, peer: SocketAddr, shared: &Rc<Shared>) {
         admission: Some(admission),
     };
     match door {
-        Door { http: Some(http), tls: None, whole: None } => {
+        Door { http: Some(http), tls: None, whole: None } if !http.accept_proxy_protocol => {
             let connection = Connection { listener: Some(http), ..connection };
             event_loop::spawn_connection(connection::serve(connection)).detach();
         }
@@ -88,7 +89,11 @@ fn admit(stream: TcpStream, peer: SocketAddr, shared: &Rc<Shared>) {
 }
 
 /// Serves a connection of which it is not known from the beginning that it is HTTP.
-async fn begin(connection: Connection, door: Door) {
+async fn begin(mut connection: Connection, door: Door) {
+    if door.wants_header() && !take_header(&mut connection).await {
+        count(|c| c.connections_without_header.add());
+        return connection.client.reset_on_close();
+    }
     match door.whole {
         Some(listener) => match &listener.forward {
             Some(route) => forward::forward(connection, route).await,
@@ -98,16 +103,47 @@ async fn begin(connection: Connection, door: Door) {
     }
 }
 
+/// Takes the PROXY protocol header from the beginning of the connection; its client is the client from here on.
+async fn take_header(connection: &mut Connection) -> bool {
+    connection.client.set_deadline(loop_now() + HANDSHAKE_TIMEOUT);
+    loop {
+        match proxy_protocol::parse(connection.input.as_slice()) {
+            Ok(Parsed::Incomplete) => {}
+            Ok(Parsed::Complete(ends, consumed)) => {
+                connection.input.consume(consumed);
+                if let Some(ends) = ends {
+                    connection.peer = PeerAddress::new(ends.client.ip());
+                    connection.peer_port = ends.client.port();
+                }
+                return true;
+            }
+            Err(error) => {
+                log::debug!("a client of {}: {error}", connection.local);
+                return false;
+            }
+        }
+        if !receive(connection).await {
+            return false;
+        }
+    }
+}
+
+/// Waits for more; false: none will come, or not in time.
+async fn receive(connection: &mut Connection) -> bool {
+    let Connection { client, input, .. } = connection;
+    let received = poll_fn(|cx| {
+        if let Poll::Ready(received) = client.poll_recv(cx, input) {
+            return Poll::Ready(received.is_ok_and(|got| got > 0));
+        }
+        client.poll_expired(cx).map(|()| false)
+    });
+    received.await
+}
+
 /// Serves TLS, or HTTP where the port has both and the client speaks it.
 async fn detect(mut connection: Connection) {
     connection.client.set_deadline(loop_now() + HANDSHAKE_TIMEOUT);
-    let first = poll_fn(|cx| {
-        if let Poll::Ready(received) = connection.client.poll_recv(cx, &mut connection.input) {
-            return Poll::Ready(received.is_ok_and(|got| got > 0));
-        }
-        connection.client.poll_expired(cx).map(|()| false)
-    });
-    if !first.await {
+    if connection.input.is_empty() && !receive(&mut connection).await {
         return;
     }
     let door = connection.snapshot.door(connection.local).cloned().unwrap_or_default();

@@ -129,11 +129,11 @@ impl Cluster {
             Balance::Random => random_index(wish, count),
             Balance::SourceAddress => return Some(self.of_source(wish)),
         };
-        Some(self.from_turn(turn, wish))
+        Some(self.since_turn(turn, wish))
     }
 
     /// The first good one from `turn` on.
-    fn from_turn(&self, turn: usize, wish: &Wish<'_>) -> &Rc<Member> {
+    fn since_turn(&self, turn: usize, wish: &Wish<'_>) -> &Rc<Member> {
         let count = self.members.len();
         let at = |i: usize| &self.members[turn.wrapping_add(i) % count];
         let warm = |member: &Rc<Member>| self.is_warm(member, wish);
@@ -156,7 +156,7 @@ impl Cluster {
         let count = self.members.len();
         let first = random_index(wish, count);
         let second = (first + 1 + random_index(wish, count - 1)) % count;
-        let [first, second] = [self.from_turn(first, wish), self.from_turn(second, wish)];
+        let [first, second] = [self.since_turn(first, wish), self.since_turn(second, wish)];
         if second.in_flight.get() < first.in_flight.get() { second } else { first }
     }
 
@@ -170,7 +170,7 @@ impl Cluster {
         let entries = table[slot..].iter().chain(&table[..slot]);
         let members = entries.map(|index| &self.members[usize::from(*index)]);
         let wanted = members.take(8 * self.members.len()).find(|member| member.is_wanted(wish));
-        wanted.unwrap_or_else(|| self.from_turn(slot, wish))
+        wanted.unwrap_or_else(|| self.since_turn(slot, wish))
     }
 
     /// Whether a new endpoint takes this request already: its share grows with its age.

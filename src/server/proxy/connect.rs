@@ -76,7 +76,8 @@ pub(super) async fn connect(
     // Connections of clients have deadlines already, which cost less.
     let mut alone = client.is_none().then(|| Timer::at(began + patience));
     let host = &member.host;
-    let shares = host.dial.protocol == UpstreamProtocol::Http2 && !call.raw;
+    let shares =
+        host.dial.protocol == UpstreamProtocol::Http2 && !call.raw && !host.dial.is_personal();
     let (mut turn, mut connecting) = (None, None);
     let connected = poll_fn(|cx| {
         // A connection for many is made by one of those who want it.

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Poll;
 
-use super::dial::Origin;
 use super::exchange;
 use super::flow::poll_drain;
 use super::http2;
@@ -22,6 +21,7 @@ use crate::io::buffer::Buffer;
 use crate::io::event_loop;
 use crate::io::reactor::loop_now;
 use crate::proto::http1::{HeadProgress, LocalReply, PeerAddress, Version};
+use crate::proto::proxy_protocol::Ends;
 
 /// The scope of a connection whose listener is not there any more; no host has it.
 pub(super) const NO_SCOPE: u32 = u32::MAX;
@@ -137,9 +137,9 @@ impl Connection {
     }
 
     /// Its ends, as the client sees them.
-    pub(super) fn origin(&self) -> Origin {
+    pub(super) fn origin(&self) -> Ends {
         let client = SocketAddr::new(self.peer.ip(), self.peer_port);
-        Origin { client, server: self.local }
+        Ends { client, server: self.local }
     }
 
     /// Postpones the end that silence brings.

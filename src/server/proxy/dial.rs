@@ -1,5 +1,6 @@
-//! Connecting to an endpoint the way its backend wants it: TCP, then TLS if there are settings for it. There is no
-//! falling back: what cannot be had with TLS is not had.
+//! Connecting to an endpoint the way its backend wants it: TCP, with the client's address or a PROXY protocol header if
+//! that is asked for, then TLS if there are settings for it. There is no falling back: what cannot be had with TLS is
+//! not had.
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
@@ -14,10 +15,11 @@ use rustls::pki_types::ServerName;
 use super::stats::count;
 use super::stream::Stream;
 use super::upstream_tls::client_config;
-use crate::api::route::{UpstreamProtocol, UpstreamSettings, UpstreamTls};
+use crate::api::route::{SendProxyProtocol, UpstreamProtocol, UpstreamSettings, UpstreamTls};
 use crate::io::buffer::Buffer;
 use crate::io::tcp::TcpStream;
 use crate::io::tls::TlsStream;
+use crate::proto::proxy_protocol::{self, Ends};
 
 /// How connections to the endpoints of a backend are made. Connections that were made in different ways are never taken
 /// for one another.
@@ -27,6 +29,8 @@ pub(super) struct Dial {
     pub(super) protocol: UpstreamProtocol,
     tls: Option<Rc<UpstreamTls>>,
     security: Security,
+    proxy_protocol: Option<SendProxyProtocol>,
+    transparent: bool,
 }
 
 enum Security {
@@ -48,15 +52,7 @@ pub(super) struct Call {
     /// For bytes, none of HTTP's versions: none is offered.
     pub(super) raw: bool,
     /// On behalf of which client.
-    pub(super) from: Option<Origin>,
-}
-
-/// A client's connection, by its ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Origin {
-    pub(super) client: SocketAddr,
-    /// What the client has connected to.
-    pub(super) server: SocketAddr,
+    pub(super) from: Option<Ends>,
 }
 
 /// A connection on its way.
@@ -69,6 +65,8 @@ pub(super) struct Connecting {
 
 enum State {
     Tcp(TcpStream),
+    /// A PROXY protocol header on its way.
+    Preface(TcpStream, Buffer),
     Tls(Box<TlsStream>),
     Over,
 }
@@ -110,11 +108,41 @@ impl Dial {
                 }
             },
         };
-        Self { id, protocol: settings.protocol, tls: settings.tls.clone(), security }
+        Self {
+            id,
+            protocol: settings.protocol,
+            tls: settings.tls.clone(),
+            security,
+            proxy_protocol: settings.send_proxy_protocol,
+            transparent: settings.transparent,
+        }
     }
 
     fn is_for(&self, settings: &UpstreamSettings) -> bool {
-        self.protocol == settings.protocol && self.tls == settings.tls
+        self.protocol == settings.protocol
+            && self.tls == settings.tls
+            && self.proxy_protocol == settings.send_proxy_protocol
+            && self.transparent == settings.transparent
+    }
+
+    /// Whether a connection says who the client is, so that no other client may use it.
+    #[inline]
+    pub(super) const fn is_personal(&self) -> bool {
+        self.transparent || self.proxy_protocol.is_some()
+    }
+
+    const fn is_announced(&self, call: Call) -> bool {
+        self.proxy_protocol.is_some() && call.from.is_some()
+    }
+
+    fn preface(&self, from: Option<Ends>) -> Option<Buffer> {
+        let (version, from) = (self.proxy_protocol?, from?);
+        let mut header = Buffer::new();
+        match version {
+            SendProxyProtocol::V1 => proxy_protocol::write_v1(header.vec(), from),
+            SendProxyProtocol::V2 => proxy_protocol::write_v2(header.vec(), from),
+        }
+        Some(header)
     }
 
     /// Starts to connect.
@@ -126,7 +154,16 @@ impl Dial {
             count(|c| c.upstream_tls_failures.add());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why.clone()));
         }
-        let state = State::Tcp(TcpStream::connect(to)?);
+        let source = call.from.filter(|_| self.transparent).map(|from| from.client.ip());
+        let tcp = TcpStream::connect_from(to, source).inspect_err(|error| {
+            if source.is_some() {
+                log::warn!(
+                    "cannot connect to {to} with the address of a client: {error} \
+                     (it takes CAP_NET_ADMIN, and one address family on both sides)"
+                );
+            }
+        })?;
+        let state = State::Tcp(tcp);
         Ok(Connecting { dial: Rc::clone(self), state, call, early: Buffer::new() })
     }
 
@@ -162,6 +199,12 @@ impl Connecting {
         loop {
             match &mut self.state {
                 State::Tcp(tcp) => ready!(tcp.poll_connected(cx))?,
+                State::Preface(tcp, header) => {
+                    while !header.is_empty() {
+                        let sent = ready!(tcp.poll_send(cx, [header.as_slice(), &[], &[]]))?;
+                        header.consume(sent);
+                    }
+                }
                 State::Tls(tls) => match ready!(tls.poll_handshake(cx, &mut self.early)) {
                     Ok(()) => {}
                     Err(error) => {
@@ -171,20 +214,23 @@ impl Connecting {
                 },
                 State::Over => return Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
             }
-            self.state =
-                match (std::mem::replace(&mut self.state, State::Over), &self.dial.security) {
-                    (State::Tcp(tcp), Security::Tls(config, name)) => {
-                        let (config, name) = (Arc::clone(config), name.clone());
-                        let tls =
-                            TlsStream::connect(tcp, config, name, self.dial.alpn(self.call.raw));
-                        State::Tls(Box::new(tls.map_err(io::Error::other)?))
-                    }
-                    (State::Tcp(tcp), Security::Plain) => {
-                        return Poll::Ready(Ok((Stream::Tcp(tcp), Buffer::new())));
-                    }
-                    (State::Tls(tls), Security::Tls(..)) => return Poll::Ready(self.secured(tls)),
-                    _ => return Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
-                };
+            let before = std::mem::replace(&mut self.state, State::Over);
+            self.state = match (before, &self.dial.security) {
+                (State::Tcp(tcp), _) if self.dial.is_announced(self.call) => {
+                    let header = self.dial.preface(self.call.from).unwrap_or_default();
+                    State::Preface(tcp, header)
+                }
+                (State::Tcp(tcp) | State::Preface(tcp, _), Security::Tls(config, name)) => {
+                    let (config, name) = (Arc::clone(config), name.clone());
+                    let tls = TlsStream::connect(tcp, config, name, self.dial.alpn(self.call.raw));
+                    State::Tls(Box::new(tls.map_err(io::Error::other)?))
+                }
+                (State::Tcp(tcp) | State::Preface(tcp, _), Security::Plain) => {
+                    return Poll::Ready(Ok((Stream::Tcp(tcp), Buffer::new())));
+                }
+                (State::Tls(tls), Security::Tls(..)) => return Poll::Ready(self.secured(tls)),
+                _ => return Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+            };
         }
     }
 

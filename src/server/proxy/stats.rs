@@ -48,6 +48,8 @@ counters! {
     connections_dismissed,
     /// Client connections closed because nothing listens on their address and port any more.
     connections_unclaimed,
+    /// Client connections closed because they did not begin with the PROXY protocol header that is demanded.
+    connections_without_header,
     /// Connection tasks that panicked.
     connections_panicked,
     /// Request heads taken.

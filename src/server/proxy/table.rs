@@ -249,6 +249,12 @@ impl Door {
         }
     }
 
+    /// Whether connections must begin with a PROXY protocol header.
+    pub(super) fn wants_header(&self) -> bool {
+        let all = [&self.http, &self.tls, &self.whole].into_iter().flatten();
+        all.clone().any(|listener| listener.accept_proxy_protocol)
+    }
+
     fn side(&mut self, protocol: ListenerProtocol) -> &mut Option<Rc<Listener>> {
         match protocol {
             ListenerProtocol::Http => &mut self.http,

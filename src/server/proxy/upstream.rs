@@ -128,6 +128,9 @@ impl Host {
     /// not be sent twice.
     #[inline]
     pub(super) fn take_idle(self: &Rc<Self>, ask_kernel: bool) -> Option<Upstream> {
+        if self.dial.is_personal() {
+            return None;
+        }
         if let Some(stream) = self.http2.open() {
             count(|c| c.upstream_reuses.add());
             return Some(Upstream::shared(stream, self));
@@ -194,7 +197,7 @@ impl Upstream {
         let host = &self.host;
         let mut idle = host.idle.borrow_mut();
         let room = idle.len() < IDLE_PER_ENDPOINT && host.all_idle.has_room();
-        if room && !host.gone.get() {
+        if room && !host.gone.get() && !host.dial.is_personal() {
             stream.release();
             idle.push(Idle { stream, since: reactor::loop_now() });
             host.all_idle.count.set(host.all_idle.count.get() + 1);

@@ -216,3 +216,115 @@ fn put_entry(http: &mut Vec<u8>, name: &str, value: &[u8]) {
     put(&mut entry, 2, value);
     put(http, 3, &entry);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::http1::{HeadProgress, HeaderSlots, Parsed, parse_request};
+    use crate::server::proxy::filter::auth::with_head;
+
+    const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\n\r\n";
+
+    /// A CheckResponse in its frame.
+    fn response(fields: &[(u64, Vec<u8>)]) -> Vec<u8> {
+        let mut message = Vec::new();
+        fields.iter().for_each(|(field, bytes)| put(&mut message, *field, bytes));
+        let mut out = vec![0];
+        out.extend_from_slice(&(message.len() as u32).to_be_bytes());
+        out.extend_from_slice(&message);
+        out
+    }
+
+    fn code(number: u64) -> Vec<u8> {
+        let mut status = Vec::new();
+        put_number(&mut status, 1, number);
+        status
+    }
+
+    /// A HeaderValueOption.
+    fn option(name: &str, value: &str) -> Vec<u8> {
+        let mut header = Vec::new();
+        put(&mut header, 1, name.as_bytes());
+        put(&mut header, 2, value.as_bytes());
+        wrapped(1, &header)
+    }
+
+    fn judge(head: &[u8], body: &[u8]) -> Option<Option<Changes>> {
+        with_head(head, ResponseTo::default(), |head| verdict(head, body)).flatten()
+    }
+
+    #[test]
+    fn a_yes_changes_the_request_and_only_what_may_be_changed() {
+        let mut ok = Vec::new();
+        for (name, value) in
+            [("x-user", "alice"), ("host", "evil"), ("bad name", "x"), ("x", "a\r\nb")]
+        {
+            put(&mut ok, 2, &option(name, value));
+        }
+        put(&mut ok, 5, b"authorization");
+        let changes = judge(HEAD, &response(&[(1, code(0)), (3, ok)])).unwrap().unwrap();
+        assert_eq!(changes.set, [("x-user".to_owned(), b"alice".to_vec(), false)]);
+        assert_eq!(changes.remove, ["authorization"]);
+        assert!(judge(HEAD, &response(&[])).unwrap().is_some(), "zeroes are not sent");
+    }
+
+    #[test]
+    fn a_no_has_status_headers_and_body_and_nonsense_is_no_yes() {
+        let mut denied = wrapped(1, &code(401));
+        put(&mut denied, 2, &option("www-authenticate", "Basic"));
+        put(&mut denied, 3, b"who are you?");
+        let no = response(&[(1, code(16)), (2, denied)]);
+        assert!(judge(HEAD, &no).unwrap().is_none());
+        let reply = denial(&no).unwrap();
+        assert!(reply.head.starts_with(b"HTTP/1.1 401 \r\nwww-authenticate: Basic\r\n"));
+        assert_eq!(reply.body, b"who are you?");
+        assert!(denial(&response(&[(1, code(7))])).unwrap().head.starts_with(b"HTTP/1.1 403 "));
+        let yes = response(&[(1, code(0))]);
+        for broken in
+            [&yes[..yes.len() - 1], &[], &[1, 0, 0, 0, 0], &[yes.clone(), vec![0]].concat()]
+        {
+            assert!(judge(HEAD, broken).is_none(), "{broken:?}");
+        }
+        let failed = b"HTTP/1.1 200 OK\r\ngrpc-status: 14\r\n\r\n";
+        assert!(judge(failed, &response(&[])).is_none());
+        assert!(judge(b"HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n", &yes).is_none());
+    }
+
+    #[test]
+    fn a_question_names_request_and_client() {
+        let mut slots = HeaderSlots::new();
+        let head = b"POST /a?b HTTP/1.1\r\nHost: h\r\nAuthorization: s\r\nX-No: 1\r\nContent-Length: 4\r\n\r\n";
+        let parsed = parse_request(head, &mut slots, &mut HeadProgress::default());
+        let Ok(Parsed::Complete(head, _)) = parsed else { panic!() };
+        let auth = ExternalAuth {
+            backend: crate::api::route::Backend {
+                target: crate::api::route::Target::Refuse(500, String::new()),
+                weight: 1,
+                settings: std::rc::Rc::default(),
+                filters: None,
+            },
+            grpc: true,
+            path: "".into(),
+            allowed_headers: Vec::new(),
+            allowed_response_headers: Vec::new(),
+            body_limit: Some(4),
+        };
+        let peer = PeerAddress::new([10, 0, 0, 9].into());
+        let asked = framed(question(&auth, &head, &peer, "https").body, b"body");
+        let attributes = bytes_of(unframed(&asked).unwrap(), 1).unwrap();
+        let source = [1, 1, 1, 2].iter().try_fold(attributes, |m, field| bytes_of(m, *field));
+        assert_eq!(source, Some(&b"10.0.0.9"[..]));
+        let http = bytes_of(bytes_of(attributes, 4).unwrap(), 2).unwrap();
+        for (field, value) in [(2, "POST"), (4, "/a?b"), (5, "h"), (6, "https"), (12, "body")] {
+            assert_eq!(bytes_of(http, field), Some(value.as_bytes()));
+        }
+        let entry = |(field, value): (u64, Value<'_>)| match value {
+            Value::Bytes(entry) if field == 3 => {
+                Some(String::from_utf8(bytes_of(entry, 1)?.to_vec()).unwrap())
+            }
+            _ => None,
+        };
+        let names: Vec<_> = fields(http).filter_map(entry).collect();
+        assert!(names.contains(&"authorization".to_owned()) && !names.contains(&"x-no".to_owned()));
+    }
+}

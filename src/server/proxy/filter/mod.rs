@@ -60,7 +60,7 @@ impl Extra {
             route: Rc::clone(route),
             backend,
             origin: cors.and_then(|cors| cors::allowed_origin(cors, head)).map(Into::into),
-            retry: retry.map(Retry::new),
+            retry: retry.map(|_| Retry::default()),
             stay: None,
             question: None,
             copies: Vec::new(),

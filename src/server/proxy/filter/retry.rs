@@ -7,6 +7,7 @@ use crate::api::route::RetryPolicy;
 use crate::kernel::Time;
 
 /// The attempts of one request.
+#[derive(Default)]
 pub(in super::super) struct Retry {
     /// Those made after the first.
     made: u32,
@@ -26,10 +27,6 @@ pub(in super::super) enum Verdict {
 // === impl Retry ===
 
 impl Retry {
-    pub(super) const fn new(_policy: &RetryPolicy) -> Self {
-        Self { made: 0 }
-    }
-
     /// Whether the request is sent again. `deadline`: when it must be answered. `random` spreads the retries of
     /// requests that failed together.
     pub(in super::super) fn next(

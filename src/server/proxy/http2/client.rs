@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use super::super::limits::{LINGER_LONGEST, UPSTREAM_IDLE_TIMEOUT};
 use super::super::stream::Stream;
@@ -97,15 +98,19 @@ pub(in crate::server::proxy) fn begin(
 ) -> StreamIo {
     let scheme = if matches!(transport, Stream::Tls(_)) { "https" } else { "http" };
     let session = Rc::new(Session::new(Protocol::client(scheme, millis(loop_now()))));
-    host.http2.sessions.borrow_mut().push(Rc::clone(&session));
+    let personal = host.dial.is_personal();
+    if !personal {
+        host.http2.sessions.borrow_mut().push(Rc::clone(&session));
+    }
     let stream = StreamIo::outgoing(&session);
     let driver = Driver { session, input, failed: false };
-    event_loop::spawn_connection(run(transport, driver, Rc::downgrade(host))).detach();
+    event_loop::spawn_connection(run(transport, driver, Rc::downgrade(host), personal)).detach();
     stream
 }
 
-/// Runs a connection until it is over.
-async fn run(mut transport: Stream, mut driver: Driver, host: Weak<Host>) {
+/// Runs a connection until it is over. `personal`: it is for one client, and ends with its stream.
+async fn run(mut transport: Stream, mut driver: Driver, host: Weak<Host>, personal: bool) {
+    let patience = if personal { Duration::ZERO } else { UPSTREAM_IDLE_TIMEOUT };
     let session = Rc::clone(&driver.session);
     // Not one that is closed by the endpoint, or breaks, is offered to anybody.
     let _place = Place { session: Rc::clone(&session), host };
@@ -119,7 +124,7 @@ async fn run(mut transport: Stream, mut driver: Driver, host: Weak<Host>) {
         let mut state = session.state();
         let idle = state.protocol.stream_count() == 0 && session.opening.get() == 0;
         if idle && !std::mem::replace(&mut waits, true) {
-            state.next_look = loop_now() + UPSTREAM_IDLE_TIMEOUT;
+            state.next_look = loop_now() + patience;
             transport.set_deadline(state.next_look);
         } else if !idle && std::mem::take(&mut waits) {
             state.next_look = Time::MAX;
