@@ -172,6 +172,14 @@ fn an_endpoint_that_speaks_http_2_gets_requests_of_all_clients() {
     });
     let (proxy, port) = in_front_of(&backend);
     let mut client = Http2::connect(port);
+    // All at once, while there is no connection yet.
+    let many: Vec<u32> = (0..100)
+        .map(|_| client.send("GET /many HTTP/1.1\r\nhost: a\r\n\r\n", b"", false))
+        .collect();
+    for id in many {
+        assert_eq!(client.wait(id).body, b"GET /many HTTP/1.1 0 ");
+    }
+    assert_eq!(backend.connections(), 1);
     let came = client.get("/x");
     assert_eq!(came.body, b"GET /x HTTP/1.1 0 ");
     assert_eq!((came.status(), came.trailers.as_str()), (200, "grpc-status: 0\r\n"));

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::error::{ConnectionError, ErrorCode, FrameError};
 use super::flood::Patience;
-use super::frame::{self, FrameHeader, HEADER_BYTES, MAX_FRAME_BYTES, PREFACE, number, unpadded};
+use super::frame::{self, FrameHeader, HEADER_BYTES, MAX_FRAME_BYTES, PREFACE, unpadded};
 use super::head::{HeadFacts, HeadWriter, Kind, Refusal};
 use super::hpack::{Decoder, Encoder};
 use super::settings::{self, MAX_WINDOW, PeerSettings};
@@ -17,7 +17,7 @@ use super::{
 /// Streams that we broke off and whose frames may still be on their way: two generations of all there can be.
 const MAX_BROKEN_OFF: usize = 2 * MAX_STREAMS as usize;
 /// What the PING carries that asks whether the peer has seen that we are going away.
-const DRAIN_PING: [u8; 8] = *b"draining";
+pub(super) const DRAIN_PING: [u8; 8] = *b"draining";
 /// Bytes kept for heads between two of them.
 const KEPT_TEXT: usize = 2048;
 
@@ -51,7 +51,7 @@ pub struct Connection {
     opened: u64,
     /// Bytes of the preface that have been seen.
     preface_seen: usize,
-    settings_seen: bool,
+    pub(super) settings_seen: bool,
     assembly: Option<Assembly>,
     text: Vec<u8>,
     broken_off: VecDeque<u32>,
@@ -304,17 +304,7 @@ impl Connection {
             frame::GOAWAY => self.goaway(payload),
             frame::WINDOW_UPDATE => self.window_update(now, header, payload),
             frame::PUSH_PROMISE => protocol,
-            frame::PRIORITY => {
-                self.idle_frame(now)?;
-                match payload.first_chunk::<4>() {
-                    Some(_) if payload.len() != 5 => Err(FrameError::Stream(ErrorCode::FrameSize)),
-                    None => Err(FrameError::Stream(ErrorCode::FrameSize)),
-                    Some(first) if depends_on(first) == header.stream => {
-                        Err(FrameError::Stream(ErrorCode::Protocol))
-                    }
-                    Some(_) => Ok(None),
-                }
-            }
+            frame::PRIORITY => self.priority(now, header, payload),
             _ => self.idle_frame(now).map(|()| None),
         }
     }
@@ -523,118 +513,6 @@ impl Connection {
         Ok(Some(Event::Head { stream: id, token, end }))
     }
 
-    fn reset_received(
-        &mut self,
-        now: u64,
-        header: FrameHeader,
-        payload: &[u8],
-    ) -> Result<Option<Event>, FrameError> {
-        let code = number(payload).ok_or(FrameError::Connection(ErrorCode::FrameSize))?;
-        self.must_not_be_idle(header.stream)?;
-        let Some(at) = self.find(header.stream) else {
-            return self.idle_frame(now).map(|()| None);
-        };
-        let stream = &mut self.streams[at];
-        if stream.is_over() {
-            return self.idle_frame(now).map(|()| None);
-        }
-        stream.reset = Reset::ByPeer;
-        let token = stream.token;
-        if self.role == Role::Server && !self.patience.bears_reset(now) {
-            return Err(FrameError::Connection(ErrorCode::EnhanceYourCalm));
-        }
-        Ok(Some(Event::Reset { token, code: ErrorCode::from_wire(code) }))
-    }
-
-    fn settings(
-        &mut self,
-        now: u64,
-        header: FrameHeader,
-        payload: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<Option<Event>, FrameError> {
-        self.idle_frame(now)?;
-        if header.has(frame::ACK) {
-            let good = payload.is_empty();
-            return if good { Ok(None) } else { Err(FrameError::Connection(ErrorCode::FrameSize)) };
-        }
-        self.settings_seen = true;
-        let before = self.peer.initial_window;
-        self.peer.apply(self.role, payload).map_err(FrameError::Connection)?;
-        self.encoder.set_limit(self.peer.header_table_bytes);
-        let change = i64::from(self.peer.initial_window) - i64::from(before);
-        for stream in &mut self.streams {
-            stream.send_window += change;
-            if stream.send_window > i64::from(MAX_WINDOW) {
-                return Err(FrameError::Connection(ErrorCode::FlowControl));
-            }
-        }
-        frame::write_header(out, frame::SETTINGS, frame::ACK, 0, 0);
-        Ok(Some(Event::AllWindowsOpened))
-    }
-
-    fn ping(
-        &mut self,
-        now: u64,
-        header: FrameHeader,
-        payload: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<Option<Event>, FrameError> {
-        self.idle_frame(now)?;
-        let &data: &[u8; 8] =
-            payload.try_into().map_err(|_| FrameError::Connection(ErrorCode::FrameSize))?;
-        if !header.has(frame::ACK) {
-            frame::write_ping(out, frame::ACK, data);
-        } else if data == DRAIN_PING && self.departure == Departure::Announced {
-            return Ok(Some(Event::DepartureKnown));
-        }
-        Ok(None)
-    }
-
-    fn goaway(&mut self, payload: &[u8]) -> Result<Option<Event>, FrameError> {
-        let (last, rest) =
-            payload.split_first_chunk().ok_or(FrameError::Connection(ErrorCode::FrameSize))?;
-        if rest.len() < 4 {
-            return Err(FrameError::Connection(ErrorCode::FrameSize));
-        }
-        let last = depends_on(last);
-        // It may only become smaller.
-        self.refused_above = Some(self.refused_above.map_or(last, |before| before.min(last)));
-        Ok(Some(Event::GoAway))
-    }
-
-    fn window_update(
-        &mut self,
-        now: u64,
-        header: FrameHeader,
-        payload: &[u8],
-    ) -> Result<Option<Event>, FrameError> {
-        let increment = number(payload).ok_or(FrameError::Connection(ErrorCode::FrameSize))?;
-        let increment = increment & MAX_WINDOW;
-        self.idle_frame(now)?;
-        if header.stream == 0 {
-            if increment == 0 {
-                return Err(FrameError::Connection(ErrorCode::Protocol));
-            }
-            self.send_window += i64::from(increment);
-            if self.send_window > i64::from(MAX_WINDOW) {
-                return Err(FrameError::Connection(ErrorCode::FlowControl));
-            }
-            return Ok(Some(Event::AllWindowsOpened));
-        }
-        self.must_not_be_idle(header.stream)?;
-        let Some(at) = self.find(header.stream) else { return Ok(None) };
-        let stream = &mut self.streams[at];
-        if stream.is_over() {
-            return Ok(None);
-        }
-        if increment == 0 {
-            return Err(FrameError::Stream(ErrorCode::Protocol));
-        }
-        stream.open_window(increment)?;
-        Ok(Some(Event::WindowOpened { token: stream.token }))
-    }
-
     /// Breaks a stream off because of what the peer did on it.
     fn break_off(
         &mut self,
@@ -747,7 +625,7 @@ impl Connection {
         self.role == Role::Client && self.streams[at].recv == Half::Head
     }
 
-    fn idle_frame(&mut self, now: u64) -> Result<(), FrameError> {
+    pub(super) fn idle_frame(&mut self, now: u64) -> Result<(), FrameError> {
         if self.patience.bears_idle_frame(now) {
             Ok(())
         } else {
@@ -762,7 +640,7 @@ impl Connection {
         }
     }
 
-    fn must_not_be_idle(&self, id: u32) -> Result<(), FrameError> {
+    pub(super) fn must_not_be_idle(&self, id: u32) -> Result<(), FrameError> {
         let idle = self.is_idle(id);
         if idle { Err(FrameError::Connection(ErrorCode::Protocol)) } else { Ok(()) }
     }
@@ -793,6 +671,6 @@ impl Connection {
 }
 
 /// A stream id, without the bit above it that is reserved or means exclusiveness.
-fn depends_on(bytes: &[u8; 4]) -> u32 {
+pub(super) fn depends_on(bytes: &[u8; 4]) -> u32 {
     u32::from_be_bytes(*bytes) & MAX_WINDOW
 }

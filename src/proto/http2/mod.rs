@@ -22,10 +22,12 @@
 //!
 //! # Where things are
 //! `frame.rs`, `settings.rs`, `hpack/` the wire · `head.rs` fields to text · `block.rs` text to fields ·
-//! `stream.rs` one stream · `connection.rs` the connection and receiving · `send.rs` sending · `flood.rs` patience ·
+//! `stream.rs` one stream · `connection.rs` the connection and receiving · `control.rs` frames without
+//! a message · `send.rs` sending · `flood.rs` patience ·
 //! `fuzz.rs` what the fuzz targets call.
 mod block;
 mod connection;
+mod control;
 mod error;
 mod flood;
 mod frame;

@@ -4,9 +4,9 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use super::cluster::{Cluster, Lease, Member, Wish};
+use super::cluster::{Lease, Member, Wish};
+use super::connect::{Unreached, connect, is_late};
 use super::connection::{After, Connection};
 use super::date::with_date;
 use super::dial::Call;
@@ -15,14 +15,10 @@ use super::filter::mirror;
 use super::filter::retry::Verdict;
 use super::flow::{Flow, FlowError, Sink, Source, poll_drain};
 use super::limits::{
-    CONNECT_ATTEMPTS, CONNECT_TIMEOUT, DEAD_AFTER, FIRST_CONNECT_TIMEOUT, KEPT_BYTES,
-    STREAM_IDLE_TIMEOUT,
+    CONNECT_ATTEMPTS, CONNECT_TIMEOUT, FIRST_CONNECT_TIMEOUT, KEPT_BYTES, STREAM_IDLE_TIMEOUT,
 };
-use super::maglev;
-use super::probe;
 use super::request::{Job, SERVER, reply_to};
 use super::stats::count;
-use super::stream::Stream;
 use super::subrequest::{Reply, payload};
 use super::tunnel;
 use super::upstream::Upstream;
@@ -104,14 +100,6 @@ enum Failure {
     UpstreamGone,
     BadUpstream,
     UpstreamSlow,
-}
-
-/// Why there is no connection to an endpoint.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Unreached {
-    Failed,
-    /// The time of the request, or of the attempt, was over before.
-    Late,
 }
 
 /// Forwards a request whose head is in `to_upstream`, and its response.
@@ -775,92 +763,6 @@ impl Failure {
             Self::UpstreamSlow => c.upstream_timeouts.add(),
         });
     }
-}
-
-/// Connects to an endpoint of `cluster`, for a tunnel.
-pub(super) async fn connect_any(
-    connection: &Connection,
-    cluster: &Rc<Cluster>,
-) -> Option<(Upstream, Lease)> {
-    let client = &connection.client;
-    let call = Call { raw: true, from: Some(connection.origin()) };
-    let mut avoid = None;
-    let attempts = cluster.members().len().min(CONNECT_ATTEMPTS);
-    for attempt in 1..=attempts {
-        let wish = Wish {
-            now: loop_now(),
-            affinity: maglev::affinity(connection.peer.ip()),
-            avoid: avoid.as_ref(),
-            random: random::next,
-        };
-        let Some(lease) = cluster.lease(cluster.pick(&wish)?) else {
-            count(|c| c.upstream_overflows.add());
-            return None;
-        };
-        let patience = if attempt < attempts { FIRST_CONNECT_TIMEOUT } else { CONNECT_TIMEOUT };
-        if let Ok(upstream) = connect(&lease.member, call, Some(client), patience, &mut None).await
-        {
-            return Some((upstream, lease));
-        }
-        lease.report(loop_now(), true);
-        avoid = Some(Rc::clone(&lease.member));
-    }
-    count(|c| c.no_endpoint.add());
-    None
-}
-
-/// A new connection to an endpoint, within `patience` and while `timer` runs; `client` is whom it is for, if anybody.
-pub(super) async fn connect(
-    member: &Rc<Member>,
-    call: Call,
-    client: Option<&Stream>,
-    patience: Duration,
-    timer: &mut Option<Timer>,
-) -> Result<Upstream, Unreached> {
-    let began = loop_now();
-    if let Some(client) = client {
-        client.set_deadline(began + patience);
-    }
-    let mut is_late_now = false;
-    // Connections of clients have deadlines already, which cost less.
-    let mut alone = client.is_none().then(|| Timer::at(began + patience));
-    let connected = match member.host.dial.connect(member.host.address, call) {
-        Err(error) => Err(error),
-        Ok(mut connecting) => {
-            poll_fn(|cx| {
-                if let Poll::Ready(connected) = connecting.poll(cx) {
-                    return Poll::Ready(connected);
-                }
-                is_late_now = is_late(timer, cx);
-                let expired = client.is_some_and(|client| client.poll_expired(cx).is_ready())
-                    || is_late(&mut alone, cx);
-                if is_late_now || expired {
-                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-                }
-                Poll::Pending
-            })
-            .await
-        }
-    };
-    match connected {
-        Ok((stream, input)) => {
-            member.set_dead(false);
-            Ok(Upstream::fresh(stream, input, &member.host, call.raw))
-        }
-        Err(error) => {
-            count(|c| c.upstream_connect_failures.add());
-            log::debug!("cannot connect to {}: {error}", member.host.address);
-            // That it had no time to answer says nothing.
-            if !is_late_now || loop_now().since(began) >= DEAD_AFTER {
-                probe::bury(member);
-            }
-            Err(if is_late_now { Unreached::Late } else { Unreached::Failed })
-        }
-    }
-}
-
-fn is_late(timer: &mut Option<Timer>, cx: &mut Context<'_>) -> bool {
-    timer.as_mut().is_some_and(|timer| Pin::new(timer).poll(cx).is_ready())
 }
 
 /// Sends `bytes` from where `sent` says, without taking them out of their buffer.

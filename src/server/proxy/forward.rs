@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use super::cluster::Lease;
+use super::connect::connect_any;
 use super::connection::Connection;
-use super::exchange;
 use super::limits::TCP_IDLE_TIMEOUT;
 use super::stats::count;
 use super::tunnel::{self, End};
@@ -28,7 +28,7 @@ pub(super) async fn reach(connection: &Connection, route: &Rc<Route>) -> Option<
         count(|c| c.no_endpoint.add());
         return None;
     };
-    exchange::connect_any(connection, cluster).await
+    connect_any(connection, cluster).await
 }
 
 /// Passes bytes in both directions until that is over.

@@ -9,6 +9,7 @@
 mod accept;
 mod balance;
 mod cluster;
+mod connect;
 mod connection;
 mod date;
 mod dial;

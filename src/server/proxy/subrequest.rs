@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use super::cluster::{Cluster, Lease, Wish};
+use super::connect::connect;
 use super::dial::Call;
-use super::exchange::connect;
 use super::flow::Flow;
 use super::limits::{CONNECT_ATTEMPTS, FIRST_CONNECT_TIMEOUT};
 use super::upstream::Upstream;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use super::dial::{Dial, Dials};
-use super::http2;
+use super::http2::{self, StreamIo};
 use super::limits::{IDLE_PER_ENDPOINT, UPSTREAM_IDLE_TIMEOUT, UPSTREAM_KEEPALIVE};
 use super::stats::count;
 use super::stream::Stream;
@@ -133,12 +133,7 @@ impl Host {
         }
         if let Some(stream) = self.http2.open() {
             count(|c| c.upstream_reuses.add());
-            return Some(Upstream {
-                stream: Stream::Http2(Some(stream)),
-                host: Rc::clone(self),
-                reused: true,
-                input: Buffer::new(),
-            });
+            return Some(Upstream::shared(stream, self));
         }
         loop {
             let mut idle = self.idle.borrow_mut().pop()?;
@@ -180,17 +175,16 @@ impl Upstream {
             let _ = tcp.set_keepalive(UPSTREAM_KEEPALIVE);
         }
         if host.dial.protocol == UpstreamProtocol::Http2 && !raw {
-            // Others may have connected meanwhile: one connection is enough for many.
-            let shared = if host.dial.is_personal() { None } else { host.http2.open() };
-            let stream = shared.unwrap_or_else(|| http2::begin(stream, input, host));
-            if host.dial.is_personal() {
-                // The one stream is all: it ends with it.
-                host.http2.retire();
-            }
-            let stream = Stream::Http2(Some(stream));
-            return Self { stream, host: Rc::clone(host), reused: false, input: Buffer::new() };
+            let stream = http2::begin(stream, input, host);
+            return Self { reused: false, ..Self::shared(stream, host) };
         }
         Self { stream, host: Rc::clone(host), reused: false, input }
+    }
+
+    /// A stream of a connection that others use as well.
+    pub(super) fn shared(stream: StreamIo, host: &Rc<Host>) -> Self {
+        let stream = Stream::Http2(Some(stream));
+        Self { stream, host: Rc::clone(host), reused: true, input: Buffer::new() }
     }
 
     /// Keeps the connection for another request, if there is room. Its last exchange must be over.

@@ -1,9 +1,10 @@
 //! Connections to endpoints that speak HTTP/2: as many streams on each as the endpoint takes.
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::rc::{Rc, Weak};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use super::super::limits::{LINGER_LONGEST, UPSTREAM_IDLE_TIMEOUT};
 use super::super::stream::Stream;
@@ -21,7 +22,23 @@ use crate::proto::http2::Connection as Protocol;
 #[derive(Default)]
 pub(in crate::server::proxy) struct Pool {
     sessions: RefCell<Vec<Rc<Session>>>,
+    /// Somebody is connecting; the others wait for that.
+    connecting: Cell<bool>,
+    waiting: RefCell<Vec<Waker>>,
 }
+
+/// What a request that needs a stream is to do.
+pub(in crate::server::proxy) enum Turn {
+    /// It can have one of a connection that there is.
+    Shared(StreamIo),
+    /// Connect; the others wait until this is dropped.
+    Mine(Connecting),
+    /// Wait for somebody who connects.
+    Wait,
+}
+
+/// The turn of the one who connects.
+pub(in crate::server::proxy) struct Connecting(Rc<Host>);
 
 // === impl Pool ===
 
@@ -57,6 +74,22 @@ impl Pool {
     }
 }
 
+/// Whose turn it is to connect to `host`.
+pub(in crate::server::proxy) fn poll_turn(host: &Rc<Host>, cx: &Context<'_>) -> Turn {
+    let pool = &host.http2;
+    if let Some(stream) = pool.open() {
+        return Turn::Shared(stream);
+    }
+    if pool.connecting.replace(true) {
+        let mut waiting = pool.waiting.borrow_mut();
+        if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            waiting.push(cx.waker().clone());
+        }
+        return Turn::Wait;
+    }
+    Turn::Mine(Connecting(Rc::clone(host)))
+}
+
 /// Begins to speak HTTP/2 on a new connection to `host`, and opens a stream on it. `input` is what has arrived.
 pub(in crate::server::proxy) fn begin(
     transport: Stream,
@@ -65,15 +98,19 @@ pub(in crate::server::proxy) fn begin(
 ) -> StreamIo {
     let scheme = if matches!(transport, Stream::Tls(_)) { "https" } else { "http" };
     let session = Rc::new(Session::new(Protocol::client(scheme, millis(loop_now()))));
-    host.http2.sessions.borrow_mut().push(Rc::clone(&session));
+    let personal = host.dial.is_personal();
+    if !personal {
+        host.http2.sessions.borrow_mut().push(Rc::clone(&session));
+    }
     let stream = StreamIo::outgoing(&session);
     let driver = Driver { session, input, failed: false };
-    event_loop::spawn_connection(run(transport, driver, Rc::downgrade(host))).detach();
+    event_loop::spawn_connection(run(transport, driver, Rc::downgrade(host), personal)).detach();
     stream
 }
 
-/// Runs a connection until it is over.
-async fn run(mut transport: Stream, mut driver: Driver, host: Weak<Host>) {
+/// Runs a connection until it is over. `personal`: it is for one client, and ends with its stream.
+async fn run(mut transport: Stream, mut driver: Driver, host: Weak<Host>, personal: bool) {
+    let patience = if personal { Duration::ZERO } else { UPSTREAM_IDLE_TIMEOUT };
     let session = Rc::clone(&driver.session);
     // Not one that is closed by the endpoint, or breaks, is offered to anybody.
     let _place = Place { session: Rc::clone(&session), host };
@@ -87,7 +124,7 @@ async fn run(mut transport: Stream, mut driver: Driver, host: Weak<Host>) {
         let mut state = session.state();
         let idle = state.protocol.stream_count() == 0 && session.opening.get() == 0;
         if idle && !std::mem::replace(&mut waits, true) {
-            state.next_look = loop_now() + UPSTREAM_IDLE_TIMEOUT;
+            state.next_look = loop_now() + patience;
             transport.set_deadline(state.next_look);
         } else if !idle && std::mem::take(&mut waits) {
             state.next_look = Time::MAX;
@@ -121,6 +158,13 @@ async fn run(mut transport: Stream, mut driver: Driver, host: Weak<Host>) {
             Poll::Ready(())
         })
         .await;
+    }
+}
+
+impl Drop for Connecting {
+    fn drop(&mut self) {
+        self.0.http2.connecting.set(false);
+        self.0.http2.waiting.take().into_iter().for_each(Waker::wake);
     }
 }
 

@@ -10,6 +10,6 @@ mod server;
 mod session;
 mod stream_io;
 
-pub(super) use client::{Pool, begin};
+pub(super) use client::{Pool, Turn, begin, poll_turn};
 pub(super) use server::{is_wanted, serve};
 pub(super) use stream_io::StreamIo;
