@@ -1,5 +1,4 @@
 //! TLS to endpoints: who is believed, what is refused, and that nothing is ever said in the clear instead.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod support;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
