@@ -4,11 +4,11 @@ mod support;
 #[path = "http/http2_vectors.rs"]
 mod vectors;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
-use pilus::api::route::{Action, Route, UpstreamProtocol, UpstreamSettings};
+use pilus::api::route::{Action, Route, SendProxyProtocol, UpstreamProtocol, UpstreamSettings};
 use pilus::proto::http2::ErrorCode;
 use support::backend::{Backend, header};
 use support::client::Client;
@@ -277,6 +277,52 @@ fn what_an_endpoint_has_refused_is_sent_again_and_its_departure_respected() {
     let came = client.wait(id);
     assert_eq!((came.status(), &came.body[..]), (200, &b"1"[..]), "a POST that nobody has seen");
     assert_eq!((backend.connections(), proxy.stats().upstream_retries), (2, 1));
+}
+
+#[test]
+fn a_connection_that_tells_whose_it_is_is_nobody_elses() {
+    let ended = Arc::new(Mutex::new(Vec::new()));
+    let log = Arc::clone(&ended);
+    let backend = Backend::start(move |mut peer| {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n") {
+            let mut byte = [0];
+            peer.stream.get_mut().read_exact(&mut byte).unwrap();
+            line.push(byte[0]);
+        }
+        let line = String::from_utf8(line).unwrap();
+        let mut connection = Http2::serve(peer);
+        connection.until(|c| c.streams.values().any(|came| came.ended));
+        connection.answer(1, "HTTP/1.1 200 \r\n\r\n", line.trim_end().as_bytes(), "");
+        while connection.read() {}
+        log.lock().unwrap().push(connection.going_away);
+    });
+    let port = free_port();
+    let shape = |route: &mut Route| {
+        let Action::Forward(backends) = &mut route.action else { return };
+        backends[0].settings = Rc::new(UpstreamSettings {
+            protocol: UpstreamProtocol::Http2,
+            send_proxy_protocol: Some(SendProxyProtocol::V1),
+            ..Default::default()
+        });
+    };
+    let mut world = World::default();
+    let route = RouteSpec { shape: Some(Arc::new(shape)), ..RouteSpec::all("web") };
+    world.listeners.push(Front::http(port, vec![route]));
+    world.serve("web", &[backend.address]);
+    let _proxy = TestProxy::start(world);
+    for number in 1..=3 {
+        let mut client = Http2::connect(port);
+        let from = client.stream.local_addr().unwrap().port();
+        let said = format!("PROXY TCP4 127.0.0.1 127.0.0.1 {from} {port}");
+        assert_eq!(String::from_utf8(client.get("/").body).unwrap(), said);
+        assert_eq!(backend.connections(), number);
+    }
+    // They end by themselves, without being asked for anything more.
+    while ended.lock().unwrap().len() < 3 {
+        std::thread::yield_now();
+    }
+    assert_eq!(*ended.lock().unwrap(), [true; 3]);
 }
 
 #[test]
