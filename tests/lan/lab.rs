@@ -13,7 +13,8 @@ use crate::bpf_lab::{Namespace, eventually, run};
 use crate::wire::Wire;
 
 pub(crate) const ETH: &str = "eth1";
-const BPF_MOUNT: &str = "/sys/fs/bpf";
+/// Below the lab's directory: a BPF file system of its own, for not every machine has one mounted.
+const BPF_MOUNT: &str = "bpffs";
 const CLIENT: u8 = 100;
 pub(crate) const CLIENT_IP: &str = "10.77.0.100";
 const BACKEND: u8 = 50;
@@ -71,7 +72,9 @@ impl Lab {
         let dir = std::env::temp_dir().join(&id);
         // From here on whatever is made is removed, also if the making fails.
         let guard = Leftovers { id: id.clone(), dir: dir.clone() };
-        std::fs::create_dir_all(&dir).unwrap();
+        let bpf = dir.join(BPF_MOUNT);
+        std::fs::create_dir_all(&bpf).unwrap();
+        run(&format!("mount -t bpf bpf {}", bpf.display()));
         let name = |what: &str| Namespace(format!("{id}-{what}"));
         let lan = name("lan");
         run(&format!("ip netns add {}", lan.0));
@@ -287,11 +290,7 @@ impl Drop for Leftovers {
                 succeeds(&format!("ip netns del {name}"));
             }
         }
-        for entry in std::fs::read_dir(BPF_MOUNT).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(&format!("{}-", self.id)) {
-                let _ = std::fs::remove_dir_all(entry.path());
-            }
-        }
+        succeeds(&format!("umount -l {}", self.dir.join(BPF_MOUNT).display()));
         for entry in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
             succeeds(&format!("umount -l {}", entry.path().join("bpf").display()));
         }
@@ -319,12 +318,12 @@ impl Node {
     fn new(lan: &Namespace, number: usize, id: &str, dir: &Path) -> Self {
         let ns = Namespace(format!("{id}-node-{number}"));
         connect(lan, &ns, number as u8);
+        let bpf_root = dir.join(BPF_MOUNT).join(format!("node-{number}"));
         let dir = dir.join(format!("node-{number}"));
         let manifests = dir.join("manifests");
         std::fs::create_dir_all(&manifests).unwrap();
         std::fs::write(dir.join("pilus.yaml"), "ingress:\n  mode: dedicated\n").unwrap();
         let mac = crate::wire::mac(&ns, ETH);
-        let bpf_root = PathBuf::from(format!("{BPF_MOUNT}/{id}-node-{number}"));
         let ip = [10, 77, 0, number as u8].into();
         Self { number, ns, ip, mac, dir, bpf_root, wrapper: &[], manifests, agent: None }
     }
