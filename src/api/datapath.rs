@@ -63,10 +63,6 @@ pub struct Sockets {
     pub tcp4: Option<Socket>,
     /// The TCP listener for IPv6.
     pub tcp6: Option<Socket>,
-    /// The UDP socket for IPv4, unconnected.
-    pub udp4: Option<Socket>,
-    /// The UDP socket for IPv6.
-    pub udp6: Option<Socket>,
 }
 
 // === impl Socket ===

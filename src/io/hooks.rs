@@ -49,7 +49,7 @@ impl HookDriver {
             bpf: None,
             netlink: None,
             wanted: None,
-            sockets: Sockets { tcp4: None, tcp6: None, udp4: None, udp6: None },
+            sockets: Sockets { tcp4: None, tcp6: None },
             routes: None,
             programmed: None,
             retry_at: None,

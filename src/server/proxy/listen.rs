@@ -90,7 +90,7 @@ impl Steered {
 
     pub(super) fn sockets(&self) -> Sockets {
         let socket = |slot: &Option<Acceptor>| slot.as_ref().map(|open| open.socket.clone());
-        Sockets { tcp4: socket(&self.v4), tcp6: socket(&self.v6), ..Sockets::default() }
+        Sockets { tcp4: socket(&self.v4), tcp6: socket(&self.v6) }
     }
 }
 
