@@ -5,5 +5,6 @@ pub mod cli;
 #[allow(unsafe_code, reason = "the only directory that may make system calls")]
 pub mod io;
 pub mod kernel;
+pub mod kube_lite;
 pub mod proto;
 pub mod server;
