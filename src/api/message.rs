@@ -135,6 +135,12 @@ pub mod wiring {
     pub const PROXY: ServerId = ServerId(18);
     /// Command-line queries, metrics.
     pub const ADMIN: ServerId = ServerId(20);
+
+    /// The servers of the first thread: what packets and connections wait for. Each turn of it is short.
+    pub const EFFECTS: &[ServerId] = &[NETLINK, LAN, SIGNAL, ANNOUNCE, DATAPATH, BPF, PROXY];
+    /// Those of the second thread: their work grows with the number of objects.
+    pub const OBJECTS: &[ServerId] =
+        &[FILES, RESOLVER, MANIFESTS, STORE, IPAM, ENDPOINT, ROUTE, ADMIN];
 }
 
 // === impl Message ===

@@ -139,10 +139,13 @@ impl Manifests {
                 let mut hashes = BTreeMap::new();
                 let file = read::read(&name, bytes, &life, &mut hashes);
                 // A broken version is not in effect, so it does not count as a change.
-                let decoded = |key: &ObjectKey| {
-                    file.entries.iter().any(|entry| entry.key == *key && entry.object.is_some())
-                };
-                hashes.retain(|key, _| decoded(key));
+                let decoded: BTreeSet<&ObjectKey> = file
+                    .entries
+                    .iter()
+                    .filter(|entry| entry.object.is_some())
+                    .map(|entry| &entry.key)
+                    .collect();
+                hashes.retain(|key, _| decoded.contains(key));
                 for (key, hash) in hashes {
                     let known = next_life(self.known.get(&key), hash, read_at);
                     self.known.insert(key, known);

@@ -63,7 +63,7 @@ use crate::io::reactor::Timer;
 use crate::io::{clock, event_loop, tcp};
 use crate::kernel::{Outbox, Server, ServerId, Time};
 
-pub use self::stats::{Stats, stats};
+pub use self::stats::{Stats, StatsReader, stats, stats_reader};
 
 /// The proxy server. Receives `Listeners`, `Endpoints` and `Shutdown`; sends `Sockets` to the eBPF driver,
 /// `Listening` to the datapath server, `Statuses` to the store and `Released` to the signal driver.
