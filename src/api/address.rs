@@ -2,8 +2,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
-use std::rc::Rc;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use super::meta::NamespacedName;
 use crate::kernel::Time;
@@ -21,7 +21,7 @@ pub struct Port(pub u16);
 pub struct IfIndex(pub u32);
 
 /// The name of a node, as Kubernetes and `--node` give it.
-pub type NodeName = Rc<str>;
+pub type NodeName = Arc<str>;
 
 /// Counts the versions of a snapshot; larger is newer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]

@@ -1,7 +1,7 @@
 //! The settings of one agent, from the command line and the configuration file.
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::address::{NodeName, Port};
@@ -24,7 +24,7 @@ pub struct Config {
     /// Directories of static manifests: `--manifests`, may be several.
     pub manifests: Vec<PathBuf>,
     /// LAN interfaces named by `--interface`; empty: those with a default route or a global address.
-    pub interfaces: Vec<Rc<str>>,
+    pub interfaces: Vec<Arc<str>>,
     /// `--state-dir`, default `/var/lib/pilus`.
     pub state_dir: PathBuf,
     /// `--bpf-root`, default `/sys/fs/bpf/pilus`.
@@ -34,7 +34,7 @@ pub struct Config {
     /// `--metrics`: `HOST:PORT`, default 127.0.0.1:9965; empty: none.
     pub metrics: String,
     /// `--name-prefix`, default `pilus`: the stem of generated objects.
-    pub name_prefix: Rc<str>,
+    pub name_prefix: Arc<str>,
     /// `--no-bpf`: serve on ordinary sockets, announce nothing.
     pub no_bpf: bool,
     /// Mode of Ingresses without the annotation; default dedicated, as Cilium's.

@@ -1,7 +1,7 @@
 //! The messages, and the names of the servers that exchange them.
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::address::Generation;
 use super::address::{Assignments, IfIndex, MacAddr};
@@ -21,67 +21,67 @@ use crate::kernel::{self, Time};
 #[derive(Debug, Clone)]
 pub enum Message {
     /// files driver → manifests: what changed on disk.
-    Files(Rc<Files>),
+    Files(Arc<Files>),
     /// manifests → store: all objects of the source. Whole state.
-    Source(Rc<Objects>),
+    Source(Arc<Objects>),
     /// store → ipam, endpoint, route, announce: all objects, generated ones included. Whole state.
-    Objects(Rc<Objects>),
+    Objects(Arc<Objects>),
     /// any server → store: what it has found out about objects. Whole state of that server.
-    Statuses(Rc<Statuses>),
+    Statuses(Arc<Statuses>),
     /// store → admin. Whole state.
-    View(Rc<View>),
+    View(Arc<View>),
     /// ipam → announce, datapath, route: who has which address. Whole state.
-    Assignments(Rc<Assignments>),
+    Assignments(Arc<Assignments>),
     /// endpoint → resolver: look these names up, and keep on doing so. Whole state.
-    Resolve(Rc<BTreeSet<Str>>),
+    Resolve(Arc<BTreeSet<Str>>),
     /// A task of the resolver → resolver: what became of one look-up.
     Lookup(Str, Resolved),
     /// resolver → endpoint: what is known of them. Whole state.
-    Resolved(Rc<BTreeMap<Str, Resolved>>),
+    Resolved(Arc<BTreeMap<Str, Resolved>>),
     /// endpoint → proxy, announce: the backends. Whole state.
-    Endpoints(Rc<Endpoints>),
+    Endpoints(Arc<Endpoints>),
     /// route → datapath: listeners and routes. Whole state.
-    Routes(Rc<RouteTable>),
+    Routes(Arc<RouteTable>),
     /// datapath → proxy: routes joined with addresses. Whole state.
-    Listeners(Rc<ListenerTable>),
+    Listeners(Arc<ListenerTable>),
     /// proxy → datapath: connections that arrive from now on see this [`ListenerTable`]; and what of it could not be
     /// opened. Whole state.
-    Listening(Generation, Rc<[String]>),
+    Listening(Generation, Arc<[String]>),
     /// datapath → route: which routes are in effect. Whole state.
-    Serving(Rc<Serving>),
+    Serving(Arc<Serving>),
     /// netlink driver → announce, datapath. Whole state.
-    Interfaces(Rc<Interfaces>),
+    Interfaces(Arc<Interfaces>),
     /// announce → datapath: who answers. Whole state.
-    Answers(Rc<Answers>),
+    Answers(Arc<Answers>),
     /// announce → bpf driver: the hooks may answer until this time; sent again and again while all is
     /// well, so that a dead agent's node falls silent by itself.
     Alive(Time),
     /// announce → admin. Whole state.
-    Announcements(Rc<Announcements>),
+    Announcements(Arc<Announcements>),
     /// datapath → bpf driver: what the hooks must do. Whole state.
-    Program(Rc<Program>),
+    Program(Arc<Program>),
     /// bpf driver → announce, datapath, admin: what they do now. Whole state.
-    Programmed(Rc<Programmed>),
+    Programmed(Arc<Programmed>),
     /// bpf driver → admin. Whole state.
-    DatapathReport(Rc<DatapathReport>),
+    DatapathReport(Arc<DatapathReport>),
     /// proxy → bpf driver: the sockets for steered connections. Whole state.
     Sockets(Sockets),
     /// announce → lan driver: put this Ethernet frame on the wire.
-    SendFrame(IfIndex, Rc<[u8]>),
+    SendFrame(IfIndex, Arc<[u8]>),
     /// lan driver → announce: an ARP packet or neighbor message arrived (Ethernet frame).
-    Frame(IfIndex, Rc<[u8]>),
+    Frame(IfIndex, Arc<[u8]>),
     /// announce → lan driver: send this VRRP payload to the VRRP group of the source's family.
-    SendVrrp(IfIndex, IpAddr, Rc<[u8]>),
+    SendVrrp(IfIndex, IpAddr, Arc<[u8]>),
     /// lan driver → announce: a VRRP payload that this MAC sent from this source, with the TTL or hop
     /// limit it arrived with. The MAC is what tells another agent's ARP answers from a stranger's.
-    Vrrp(IfIndex, MacAddr, IpAddr, u8, Rc<[u8]>),
+    Vrrp(IfIndex, MacAddr, IpAddr, u8, Arc<[u8]>),
     /// announce → lan driver: exchange frames and VRRP on these interfaces, and join the solicited-node
     /// groups of these IPv6 addresses. Whole state.
-    Listen(Rc<[(IfIndex, Vec<IpAddr>)]>),
+    Listen(Arc<[(IfIndex, Vec<IpAddr>)]>),
     /// ipam → lan driver: send this to the other agents on all LAN interfaces.
-    SendPeers(Rc<[u8]>),
+    SendPeers(Arc<[u8]>),
     /// lan driver → ipam: another agent sent this.
-    Peer(IpAddr, Rc<[u8]>),
+    Peer(IpAddr, Arc<[u8]>),
     /// ipam → files driver: keep this in the state directory.
     Save(StateBlob),
     /// files driver → ipam: what was kept; sent at the start, also when there is nothing.
@@ -135,6 +135,12 @@ pub mod wiring {
     pub const PROXY: ServerId = ServerId(18);
     /// Command-line queries, metrics.
     pub const ADMIN: ServerId = ServerId(20);
+
+    /// The servers of the first thread: what packets and connections wait for. Each turn of it is short.
+    pub const EFFECTS: &[ServerId] = &[NETLINK, LAN, SIGNAL, ANNOUNCE, DATAPATH, BPF, PROXY];
+    /// Those of the second thread: their work grows with the number of objects.
+    pub const OBJECTS: &[ServerId] =
+        &[FILES, RESOLVER, MANIFESTS, STORE, IPAM, ENDPOINT, ROUTE, ADMIN];
 }
 
 // === impl Message ===

@@ -29,7 +29,7 @@
 //! ```
 use std::net::SocketAddr;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Failure;
@@ -71,7 +71,7 @@ const TOP: &[(&str, Setter)] = &[
         texts(it).map(|paths| config.manifests = paths.into_iter().map(Into::into).collect())
     }),
     ("interfaces", |config, it| {
-        texts(it).map(|names| config.interfaces = names.into_iter().map(Rc::from).collect())
+        texts(it).map(|names| config.interfaces = names.into_iter().map(Arc::from).collect())
     }),
     ("state-dir", |config, it| path(text(it)?).map(|path| config.state_dir = path.into())),
     ("bpf-root", |config, it| path(text(it)?).map(|path| config.bpf_root = path.into())),
@@ -201,7 +201,7 @@ fn flags(arguments: &Run, config: &mut Config) -> Result<(), (&'static str, Stri
     }
     if !arguments.interface.is_empty() {
         config.interfaces =
-            arguments.interface.iter().map(|name| Rc::from(name.as_str())).collect();
+            arguments.interface.iter().map(|name| Arc::from(name.as_str())).collect();
     }
     config.no_bpf |= arguments.no_bpf;
     Ok(())

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::bpf::{Announced, Bpf, BpfError, Role, Steered, TcHook, Transport};
@@ -29,10 +29,10 @@ pub struct HookDriver {
     root: PathBuf,
     bpf: Option<Bpf>,
     netlink: Option<Netlink>,
-    wanted: Option<Rc<Program>>,
+    wanted: Option<Arc<Program>>,
     sockets: Sockets,
     routes: Option<BTreeSet<IpAddr>>,
-    programmed: Option<Rc<Programmed>>,
+    programmed: Option<Arc<Programmed>>,
     retry_at: Option<Time>,
     check_at: Time,
     /// How often something had to be put back, and what it was the last time.
@@ -77,15 +77,16 @@ impl HookDriver {
             }
         }
         self.retry_at = (!failures.is_empty()).then(|| now + RETRY);
-        let programmed = Rc::new(Programmed { generation: program.generation, failures, unhooked });
+        let programmed =
+            Arc::new(Programmed { generation: program.generation, failures, unhooked });
         if self.programmed.as_ref() != Some(&programmed) {
             for failure in &programmed.failures {
                 log::error!("data path: {failure}");
             }
         }
-        self.programmed = Some(Rc::clone(&programmed));
+        self.programmed = Some(Arc::clone(&programmed));
         for peer in [wiring::ANNOUNCE, wiring::DATAPATH, wiring::ADMIN] {
-            out.send(peer, Message::Programmed(Rc::clone(&programmed)));
+            out.send(peer, Message::Programmed(Arc::clone(&programmed)));
         }
         self.report(now, out);
     }
@@ -265,7 +266,7 @@ impl HookDriver {
 
     fn report(&mut self, now: Time, out: &mut Outbox<Message>) {
         self.check_at = now + CHECK;
-        let mut lines: Vec<(Rc<str>, String)> = Vec::new();
+        let mut lines: Vec<(Arc<str>, String)> = Vec::new();
         if let (Some(bpf), Some(program)) = (&self.bpf, &self.wanted) {
             for index in bpf.lans().unwrap_or_default() {
                 let name = interface_name(index);
@@ -283,7 +284,7 @@ impl HookDriver {
                 );
             }
         }
-        out.send(wiring::ADMIN, Message::DatapathReport(Rc::new(DatapathReport { lines })));
+        out.send(wiring::ADMIN, Message::DatapathReport(Arc::new(DatapathReport { lines })));
     }
 
     fn release(&mut self) {
@@ -382,10 +383,10 @@ impl Server<Message> for HookDriver {
         if matches!(peer, wiring::ANNOUNCE | wiring::DATAPATH)
             && let Some(programmed) = &self.programmed
         {
-            out.send(peer, Message::Programmed(Rc::clone(programmed)));
+            out.send(peer, Message::Programmed(Arc::clone(programmed)));
         } else if peer == wiring::ADMIN {
             if let Some(programmed) = &self.programmed {
-                out.send(peer, Message::Programmed(Rc::clone(programmed)));
+                out.send(peer, Message::Programmed(Arc::clone(programmed)));
             }
             self.report(now, out);
         }

@@ -20,3 +20,4 @@ pub mod signals;
 pub mod tcp;
 pub mod tls;
 pub mod udp;
+pub mod worker;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ const MAX_NAMES: usize = 1024;
 
 /// Sends [`Message::Resolved`] for the names of [`Message::Resolve`], at once and whenever an answer changes.
 pub struct Resolver {
-    config: Rc<Config>,
+    config: Arc<Config>,
     mailer: Mailer<Message>,
     /// The task that keeps a name's addresses up to date; dropped with the name.
     tasks: HashMap<Str, Task<()>>,
@@ -48,7 +48,7 @@ pub struct Resolver {
 
 impl Resolver {
     /// `mailer` must be that of [`wiring::RESOLVER`].
-    pub fn new(config: Rc<Config>, mailer: Mailer<Message>) -> Self {
+    pub fn new(config: Arc<Config>, mailer: Mailer<Message>) -> Self {
         Self { config, mailer, tasks: HashMap::new(), found: BTreeMap::new() }
     }
 
@@ -65,7 +65,7 @@ impl Resolver {
     }
 
     fn publish(&self, out: &mut Outbox<Message>) {
-        out.send(wiring::ENDPOINT, Message::Resolved(Rc::new(self.found.clone())));
+        out.send(wiring::ENDPOINT, Message::Resolved(Arc::new(self.found.clone())));
     }
 }
 

@@ -5,8 +5,12 @@
 //! sockets and no randomness of its own. That makes a whole cluster run inside a unit test: the test owns
 //! the clock and calls [`Kernel::step`].
 //!
+//! A program may have two kernels, each on a thread of its own, connected by [`Lane`]s: their servers send each other
+//! messages as if they were neighbours.
+//!
 //! What happens when a server dies: see [`supervisor`].
 mod bus;
+mod lane;
 mod mailbox;
 mod outbox;
 mod run;
@@ -15,9 +19,10 @@ pub mod supervisor;
 mod time;
 
 pub use bus::{Kernel, Mailer, ServerReport, ServerState, Wiring};
+pub use lane::{Lane, Link};
 pub use mailbox::Mailbox;
 pub use outbox::Outbox;
-pub use run::{Driver, run};
+pub use run::{Driver, run, settle};
 pub use server::{Message, Server, ServerId};
 pub use time::Time;
 

@@ -18,7 +18,7 @@ pub(super) fn object(text: &str) -> Object {
     object
 }
 
-fn service(text: &str) -> Rc<Service> {
+fn service(text: &str) -> Arc<Service> {
     let Object::Service(service) = object(text) else { panic!("not a Service") };
     service
 }

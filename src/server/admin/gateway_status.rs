@@ -143,7 +143,7 @@ mod tests {
     use crate::api::object::gateway::ObjectRef;
     use crate::api::status::{GatewayApiStatus, ListenerStatus, ParentStatus, Truth};
     use crate::proto::value::to_json_compact;
-    use std::rc::Rc;
+    use std::sync::Arc;
 
     fn condition(kind: &'static str, status: Truth, reason: &str) -> Condition {
         Condition { kind, status, reason: reason.into(), message: String::new() }
@@ -169,7 +169,7 @@ mod tests {
 
     fn json(kind: Kind, status: GatewayApiStatus, transitions: Vec<u64>) -> String {
         let accepted = (condition("Accepted", Truth::True, "Accepted"), 60);
-        let gateway = Some(ShownGateway { status: Rc::new(status), transitions });
+        let gateway = Some(ShownGateway { status: Arc::new(status), transitions });
         let shown = ShownStatus { conditions: vec![accepted], gateway, ..ShownStatus::default() };
         let mut status = super::status(kind, Some(&shown), 9).unwrap();
         status.sort();

@@ -79,7 +79,7 @@ impl Admin {
     /// A server that shows `config` and the kernel's reports, and answers on `sockets`. `started` is when
     /// the program started.
     pub fn new(
-        config: Rc<Config>,
+        config: std::sync::Arc<Config>,
         started: Time,
         mailer: Mailer<Message>,
         sockets: &AdminSockets,

@@ -6,7 +6,7 @@
 //! `match` is `Exact`, `PathPrefix` or `RegularExpression` of a path; `SNI` of a TLS name, with `tls`: `Passthrough` or
 //! `Terminate`; `Any` where a port forwards everything.
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::explain::{
     conditions_in_words, filters_in_words, redirect_in_words, retry_in_words, session_in_words,
@@ -30,11 +30,11 @@ struct Place<'r> {
 
 /// What one line of the list, or many, are made from.
 pub(super) enum Source {
-    Host(String, Rc<VirtualHost>),
+    Host(String, Arc<VirtualHost>),
     /// An SNI name whose bytes go on, decrypted or not.
-    Name(String, &'static str, Rc<Route>),
+    Name(String, &'static str, Arc<Route>),
     /// A port whose bytes or datagrams go on.
-    Port(Rc<Route>),
+    Port(Arc<Route>),
 }
 
 /// Names in order: exact ones, wildcards, then `*`.
@@ -53,11 +53,11 @@ fn in_order<'t, T>(
 }
 
 /// The virtual hosts of a listener.
-pub(super) fn hosts(listener: &Listener) -> Vec<(String, Rc<VirtualHost>)> {
+pub(super) fn hosts(listener: &Listener) -> Vec<(String, Arc<VirtualHost>)> {
     let table = &listener.hosts;
     let wildcard = table.wildcard.iter().chain(&table.suffix);
     let all = in_order(table.exact.iter(), wildcard, table.any.as_ref());
-    all.into_iter().map(|(name, host)| (name, Rc::clone(host))).collect()
+    all.into_iter().map(|(name, host)| (name, Arc::clone(host))).collect()
 }
 
 /// Everything in a listener that has routes, in order.
@@ -69,18 +69,18 @@ pub(super) fn sources(listener: &Listener) -> Vec<Source> {
     for (name, action) in in_order(table.exact.iter(), wildcard, table.default.as_ref()) {
         match action {
             TlsAction::Passthrough(route) => {
-                all.push(Source::Name(name, "Passthrough", Rc::clone(route)));
+                all.push(Source::Name(name, "Passthrough", Arc::clone(route)));
             }
             TlsAction::Terminate(termination) => {
                 let forward = termination.forward.iter();
                 all.extend(
-                    forward.map(|it| Source::Name(name.clone(), "Terminate", Rc::clone(it))),
+                    forward.map(|it| Source::Name(name.clone(), "Terminate", Arc::clone(it))),
                 );
             }
             TlsAction::Refuse(_) => {}
         }
     }
-    all.extend(listener.forward.iter().map(|route| Source::Port(Rc::clone(route))));
+    all.extend(listener.forward.iter().map(|route| Source::Port(Arc::clone(route))));
     all
 }
 

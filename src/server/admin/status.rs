@@ -166,7 +166,7 @@ fn count_origins(state: &State) -> (usize, usize) {
 
 fn listeners(state: &State) -> Vec<Value> {
     let addresses = state.listener_addresses();
-    let item = |listener: &std::rc::Rc<crate::api::route::Listener>| {
+    let item = |listener: &std::sync::Arc<crate::api::route::Listener>| {
         let own = addresses.get(&place_of(listener)).map_or(&[][..], |it| it);
         let hosts = hosts(listener);
         let routes: usize = hosts

@@ -2,7 +2,7 @@
 //! which of them this node must keep quiet about (L2-02, L2-03, L2-04, L2-12).
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::interfaces::Lan;
 use super::rendezvous::{self, Candidate, MAX_WEIGHT};
@@ -205,7 +205,7 @@ impl<'a> Planner<'a> {
     /// `--interface` with a name that this node does not have.
     fn check_named_interfaces(&mut self) {
         let Given { config, lan, .. } = self.given;
-        let is_there = |name: &Rc<str>| lan.list.iter().any(|interface| interface.name == *name);
+        let is_there = |name: &Arc<str>| lan.list.iter().any(|interface| interface.name == *name);
         for name in config.interfaces.iter().filter(|name| !is_there(name)) {
             let names: Vec<&str> = lan.list.iter().map(|it| &*it.name).collect();
             self.plan.problems.push(Problem {
@@ -504,7 +504,8 @@ impl<'a> Planner<'a> {
                 vrid,
                 priority: self.priority(group),
                 services: if quiet { Vec::new() } else { wanted.services.clone() },
-                policy: policy.map_or_else(|| "".into(), |it| Rc::clone(&it.object.meta.name.name)),
+                policy: policy
+                    .map_or_else(|| "".into(), |it| Arc::clone(&it.object.meta.name.name)),
             };
             self.plan.pairs.insert((interface.index, address), pair);
             if eligible && !on_link {

@@ -1,6 +1,6 @@
 //! Which routes are in effect here: those that the proxy has taken over and, unless there are none, the hooks too.
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::DatapathServer;
 use crate::api::address::{Generation, Port};
@@ -20,8 +20,8 @@ impl DatapathServer {
     pub(super) fn report_serving(&mut self, out: &mut Outbox<Message>) {
         let Some(serving) = self.serving() else { return };
         if serving != *self.serving {
-            self.serving = Rc::new(serving);
-            out.send(wiring::ROUTE, Message::Serving(Rc::clone(&self.serving)));
+            self.serving = Arc::new(serving);
+            out.send(wiring::ROUTE, Message::Serving(Arc::clone(&self.serving)));
         }
     }
 

@@ -1,7 +1,7 @@
 //! Pools: their ranges, which of them conflict, and how many addresses they have (LB-02 to LB-09).
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::service::ServiceView;
 use crate::api::meta::{Kind, NamespacedName, ObjectKey, Origin};
@@ -34,7 +34,7 @@ pub struct Range {
 #[derive(Debug, Clone)]
 pub struct PoolView {
     /// The object.
-    pub pool: Rc<Pool>,
+    pub pool: Arc<Pool>,
     /// Its valid blocks, in order.
     pub ranges: Vec<Range>,
     /// The message of `cilium.io/PoolConflict`, if it conflicts (LB-07).
@@ -216,7 +216,7 @@ impl Pools {
     /// objects of the API server are ordered by creationTimestamp, then name; those of files, whose time
     /// of first reading is each node's own, only by name and before the others.
     pub fn new<'a>(
-        pools: impl Iterator<Item = &'a Rc<Pool>>,
+        pools: impl Iterator<Item = &'a Arc<Pool>>,
         ipv4_enabled: bool,
         ipv6_enabled: bool,
     ) -> Self {
@@ -289,7 +289,7 @@ impl Pools {
         })
     }
 
-    fn view(&mut self, pool: &Rc<Pool>) -> PoolView {
+    fn view(&mut self, pool: &Arc<Pool>) -> PoolView {
         let mut ranges = Vec::with_capacity(pool.blocks.len());
         for (at, block) in pool.blocks.iter().enumerate() {
             match Range::from_block(*block, pool.allow_first_last) {
@@ -303,7 +303,7 @@ impl Pools {
                 ),
             }
         }
-        PoolView { pool: Rc::clone(pool), ranges, conflict: None }
+        PoolView { pool: Arc::clone(pool), ranges, conflict: None }
     }
 
     fn complain(&mut self, pool: &Pool, block: usize, message: String) {
@@ -328,7 +328,7 @@ impl Pools {
         for at in order {
             let conflict = self.conflict_of(at, &taken);
             if let Some((block, message)) = conflict {
-                let pool = Rc::clone(&self.list[at].pool);
+                let pool = Arc::clone(&self.list[at].pool);
                 self.complain(&pool, block, message.clone());
                 self.list[at].conflict = Some(message);
             } else {

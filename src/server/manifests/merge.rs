@@ -1,7 +1,7 @@
 //! The entries of all files → one snapshot.
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::{Entry, File};
 use crate::api::meta::{NamespacedName, ObjectKey};
@@ -57,7 +57,7 @@ struct Tables {
     external_backends: Map<ExternalBackend>,
 }
 
-type Map<T> = BTreeMap<NamespacedName, Rc<T>>;
+type Map<T> = BTreeMap<NamespacedName, Arc<T>>;
 
 /// Puts the entries together, in the order of paths and of the text in each; the first definition of an
 /// object wins.
@@ -101,22 +101,21 @@ fn second_definition(entry: &Entry, winner: &Entry) -> Problem {
     }
 }
 
-fn insert<T: HasMeta>(table: &mut Map<T>, object: &Rc<T>) {
-    table.insert(object.meta().name.clone(), Rc::clone(object));
+fn insert<T: HasMeta>(table: &mut Map<T>, object: &Arc<T>) {
+    table.insert(object.meta().name.clone(), Arc::clone(object));
 }
 
 /// The old table if it holds the same objects, else the new one; and whether that is a change.
 fn share<T>(new: Map<T>, old: &Table<T>, changed: &mut bool) -> Table<T> {
     let is_same = new.len() == old.len()
-        && new
-            .iter()
-            .zip(old.iter())
-            .all(|((new_name, new), (old_name, old))| new_name == old_name && Rc::ptr_eq(new, old));
+        && new.iter().zip(old.iter()).all(|((new_name, new), (old_name, old))| {
+            new_name == old_name && Arc::ptr_eq(new, old)
+        });
     if is_same {
-        return Rc::clone(old);
+        return Arc::clone(old);
     }
     *changed = true;
-    Rc::new(new)
+    Arc::new(new)
 }
 
 // === impl Tables ===
@@ -190,8 +189,8 @@ impl Tables {
                 &mut changed,
             ),
             external_backends: share(self.external_backends, &old.external_backends, &mut changed),
-            leases: Rc::clone(&old.leases),
-            skipped: if same_skipped { Rc::clone(&old.skipped) } else { Rc::new(skipped) },
+            leases: Arc::clone(&old.leases),
+            skipped: if same_skipped { Arc::clone(&old.skipped) } else { Arc::new(skipped) },
         };
         (objects, changed || !same_skipped)
     }

@@ -3,13 +3,13 @@
 //! Each object stands alone: a broken one is left out, or its last good version kept where there is one,
 //! and all others are applied. A batch of file changes becomes one snapshot, so a half-applied
 //! configuration is never visible. Files that did not change are not parsed again, objects that did not
-//! change keep their [`Rc`], and kinds that did not change keep their table.
+//! change keep their [`Arc`], and kinds that did not change keep their table.
 mod merge;
 mod read;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::address::Generation;
@@ -64,7 +64,7 @@ pub struct Manifests {
     missing: Vec<(PathBuf, String)>,
     known: BTreeMap<ObjectKey, Known>,
     /// What was last sent; None before the first complete reading.
-    sent: Option<Rc<Objects>>,
+    sent: Option<Arc<Objects>>,
     problems: Vec<Problem>,
 }
 
@@ -72,7 +72,7 @@ pub struct Manifests {
 /// whether objects fit together is for the other servers to say. They are in the order of the files.
 pub fn check(files: &[(PathBuf, Result<Vec<u8>, String>)]) -> (Objects, Vec<Problem>) {
     let state = |result: &Result<Vec<u8>, String>| match result {
-        Ok(bytes) => FileState::Content(Rc::from(bytes.as_slice())),
+        Ok(bytes) => FileState::Content(Arc::from(bytes.as_slice())),
         Err(reason) => FileState::Unreadable(reason.clone()),
     };
     let mut server = Manifests::default();
@@ -118,7 +118,7 @@ impl Manifests {
         let objects_changed = self.sent.is_none() || merged.changed;
         if objects_changed {
             let generation = Generation(old.generation.0 + 1);
-            self.sent = Some(Rc::new(Objects { generation, ..merged.objects }));
+            self.sent = Some(Arc::new(Objects { generation, ..merged.objects }));
         }
         (objects_changed, problems_changed)
     }
@@ -139,10 +139,13 @@ impl Manifests {
                 let mut hashes = BTreeMap::new();
                 let file = read::read(&name, bytes, &life, &mut hashes);
                 // A broken version is not in effect, so it does not count as a change.
-                let decoded = |key: &ObjectKey| {
-                    file.entries.iter().any(|entry| entry.key == *key && entry.object.is_some())
-                };
-                hashes.retain(|key, _| decoded(key));
+                let decoded: BTreeSet<&ObjectKey> = file
+                    .entries
+                    .iter()
+                    .filter(|entry| entry.object.is_some())
+                    .map(|entry| &entry.key)
+                    .collect();
+                hashes.retain(|key, _| decoded.contains(key));
                 for (key, hash) in hashes {
                     let known = next_life(self.known.get(&key), hash, read_at);
                     self.known.insert(key, known);
@@ -154,7 +157,7 @@ impl Manifests {
         }
     }
 
-    /// Gives broken entries the version from before, unchanged entries their old [`Rc`], and takes over
+    /// Gives broken entries the version from before, unchanged entries their old [`Arc`], and takes over
     /// the objects of documents that cannot be read at present.
     fn keep_last_good(&self, mut file: File, old: File) -> File {
         let mut before: BTreeMap<ObjectKey, Entry> =
@@ -232,13 +235,13 @@ impl Manifests {
 
     fn send_objects(&self, out: &mut Outbox<Message>) {
         if let Some(objects) = &self.sent {
-            out.send(wiring::STORE, Message::Source(Rc::clone(objects)));
+            out.send(wiring::STORE, Message::Source(Arc::clone(objects)));
         }
     }
 
     fn send_problems(&self, out: &mut Outbox<Message>) {
         let statuses = Statuses { problems: self.problems.clone(), ..Statuses::default() };
-        out.send(wiring::STORE, Message::Statuses(Rc::new(statuses)));
+        out.send(wiring::STORE, Message::Statuses(Arc::new(statuses)));
     }
 }
 

@@ -8,7 +8,7 @@ const START: Duration = Duration::from_secs(1_755_953_577);
 struct Bench {
     server: Manifests,
     now: Time,
-    objects: Option<Rc<Objects>>,
+    objects: Option<Arc<Objects>>,
     problems: Vec<String>,
     sent: Vec<&'static str>,
 }
@@ -32,7 +32,7 @@ impl Bench {
             complete,
         };
         let mut out = Outbox::new();
-        self.server.handle(self.now, wiring::FILES, Message::Files(Rc::new(files)), &mut out);
+        self.server.handle(self.now, wiring::FILES, Message::Files(Arc::new(files)), &mut out);
         self.take(&mut out);
     }
 
@@ -208,18 +208,18 @@ fn what_does_not_change_is_shared_and_not_sent() {
         &[],
         true,
     );
-    let before = Rc::clone(bench.objects.as_ref().unwrap());
+    let before = Arc::clone(bench.objects.as_ref().unwrap());
     bench.set("a.yaml", &(service("a", 1) + &service("b", 2)));
     assert!(bench.sent.is_empty(), "{:?}", bench.sent);
     bench.set("a.yaml", &(service("a", 1) + &service("b", 3)));
     assert_eq!(bench.sent, ["objects"]);
     let after = bench.objects();
     assert_eq!(after.generation, Generation(before.generation.0 + 1));
-    assert!(Rc::ptr_eq(&after.namespaces, &before.namespaces));
-    assert!(!Rc::ptr_eq(&after.services, &before.services));
+    assert!(Arc::ptr_eq(&after.namespaces, &before.namespaces));
+    assert!(!Arc::ptr_eq(&after.services, &before.services));
     let (a, b) = (NamespacedName::new("default", "a"), NamespacedName::new("default", "b"));
-    assert!(Rc::ptr_eq(&after.services[&a], &before.services[&a]));
-    assert!(!Rc::ptr_eq(&after.services[&b], &before.services[&b]));
+    assert!(Arc::ptr_eq(&after.services[&a], &before.services[&a]));
+    assert!(!Arc::ptr_eq(&after.services[&b], &before.services[&b]));
 }
 
 #[test]
@@ -262,10 +262,10 @@ fn a_new_store_is_told_everything_again() {
         "a.yaml",
         &(service("a", 1) + "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n"),
     );
-    let before = Rc::clone(bench.objects.as_ref().unwrap());
+    let before = Arc::clone(bench.objects.as_ref().unwrap());
     assert_eq!(before.skipped.get("Deployment"), Some(&1));
     bench.server.peer_restarted(Time::ZERO, wiring::STORE, &mut out);
     bench.take(&mut out);
     assert_eq!(bench.sent, ["objects", "problems"]);
-    assert!(Rc::ptr_eq(&before, bench.objects.as_ref().unwrap()));
+    assert!(Arc::ptr_eq(&before, bench.objects.as_ref().unwrap()));
 }

@@ -3,6 +3,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 
 use super::connection::{self, Connection};
@@ -149,7 +150,7 @@ async fn detect(mut connection: Connection) {
     let door = connection.snapshot.door(connection.local).cloned().unwrap_or_default();
     let is_tls = connection.input.as_slice().first() == Some(&TLS_HANDSHAKE) || door.http.is_none();
     let protocol = if is_tls { ListenerProtocol::Tls } else { ListenerProtocol::Http };
-    connection.listener = door.get(protocol).map(Rc::clone);
+    connection.listener = door.get(protocol).map(Arc::clone);
     if is_tls {
         // Large, and over soon: not a part of the connection's state.
         let Some(decrypted) = Box::pin(super::tls::handshake(connection)).await else { return };

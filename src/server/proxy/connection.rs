@@ -2,6 +2,7 @@
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 
 use super::exchange;
@@ -32,7 +33,7 @@ pub(super) struct Connection {
     pub(super) shared: Rc<Shared>,
     pub(super) snapshot: Rc<Snapshot>,
     /// None once the listener has been taken away.
-    pub(super) listener: Option<Rc<Listener>>,
+    pub(super) listener: Option<Arc<Listener>>,
     pub(super) local: SocketAddr,
     pub(super) peer: PeerAddress,
     pub(super) peer_port: u16,
@@ -121,7 +122,7 @@ impl Connection {
         self.snapshot = self.shared.current();
         let protocol = if self.is_tls { ListenerProtocol::Tls } else { ListenerProtocol::Http };
         let door = self.snapshot.door(self.local);
-        self.listener = door.and_then(|door| door.get(protocol)).map(Rc::clone);
+        self.listener = door.and_then(|door| door.get(protocol)).map(Arc::clone);
         if self.is_tls {
             self.scope = self.scope_of_name();
         }

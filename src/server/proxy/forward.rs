@@ -1,6 +1,6 @@
 //! Whole connections to backends: TCP listeners, TLS that is passed through, and the bytes within TLS that is
 //! terminated for another protocol than HTTP.
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::cluster::Lease;
 use super::connect::connect_any;
@@ -13,7 +13,7 @@ use crate::api::route::Route;
 
 /// Serves a connection whose bytes belong to a backend. If there is none the client sees a reset, which is as near to
 /// "connection refused" as one comes once the kernel has accepted.
-pub(super) async fn forward(mut connection: Connection, route: &Rc<Route>) {
+pub(super) async fn forward(mut connection: Connection, route: &Arc<Route>) {
     match reach(&connection, route).await {
         Some((upstream, _lease)) => join(&mut connection, upstream).await,
         None => connection.client.reset_on_close(),
@@ -21,7 +21,10 @@ pub(super) async fn forward(mut connection: Connection, route: &Rc<Route>) {
 }
 
 /// A connection to an endpoint of the backend whose turn it is.
-pub(super) async fn reach(connection: &Connection, route: &Rc<Route>) -> Option<(Upstream, Lease)> {
+pub(super) async fn reach(
+    connection: &Connection,
+    route: &Arc<Route>,
+) -> Option<(Upstream, Lease)> {
     let plan = connection.snapshot.plan(route);
     let cluster = plan.next().and_then(|backend| plan.cluster(backend));
     let Some(cluster) = cluster else {

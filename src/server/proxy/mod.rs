@@ -40,6 +40,7 @@ mod upstream_tls;
 mod tests;
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use smol::Task;
 
@@ -62,7 +63,7 @@ use crate::io::reactor::Timer;
 use crate::io::{clock, event_loop, tcp};
 use crate::kernel::{Outbox, Server, ServerId, Time};
 
-pub use self::stats::{Stats, stats};
+pub use self::stats::{Stats, StatsReader, stats, stats_reader};
 
 /// The proxy server. Receives `Listeners`, `Endpoints` and `Shutdown`; sends `Sockets` to the eBPF driver,
 /// `Listening` to the datapath server, `Statuses` to the store and `Released` to the signal driver.
@@ -75,9 +76,9 @@ pub struct Proxy {
     conflicts: Vec<Conflict>,
     steered_problems: Vec<String>,
     sent_sockets: Option<Sockets>,
-    sent_statuses: Option<Rc<Statuses>>,
+    sent_statuses: Option<Arc<Statuses>>,
     /// The last `Listening`: the table that new connections see, and what of it could not be opened.
-    sent_listening: Option<(Generation, Rc<[String]>)>,
+    sent_listening: Option<(Generation, Arc<[String]>)>,
     /// While the program ends: when waiting for requests in flight is given up.
     drain_until: Option<Time>,
     /// When to look again whether that is over, or whether a socket can be had.
@@ -134,15 +135,15 @@ impl Proxy {
     fn replace(
         &mut self,
         now: Time,
-        table: Rc<ListenerTable>,
-        endpoints: Rc<Endpoints>,
+        table: Arc<ListenerTable>,
+        endpoints: Arc<Endpoints>,
         out: &mut Outbox<Message>,
     ) {
         let before = self.shared.current();
         let host_network = matches!(self.sockets, SocketsOf::Host);
-        let moved = !Rc::ptr_eq(before.endpoints(), &endpoints);
+        let moved = !Arc::ptr_eq(before.endpoints(), &endpoints);
         let (snapshot, conflicts) =
-            Snapshot::new(&before, table, Rc::clone(&endpoints), host_network, now);
+            Snapshot::new(&before, table, Arc::clone(&endpoints), host_network, now);
         self.shared.replace(snapshot);
         self.conflicts = conflicts;
         if moved {
@@ -198,9 +199,9 @@ impl Proxy {
             severity: Severity::Error,
         };
         let problems = messages.into_iter().map(problem).collect();
-        let statuses = Rc::new(Statuses { problems, ..Statuses::default() });
+        let statuses = Arc::new(Statuses { problems, ..Statuses::default() });
         if self.sent_statuses.as_ref() != Some(&statuses) {
-            self.sent_statuses = Some(Rc::clone(&statuses));
+            self.sent_statuses = Some(Arc::clone(&statuses));
             out.send(wiring::STORE, Message::Statuses(statuses));
         }
     }
@@ -208,9 +209,9 @@ impl Proxy {
     /// Tells what is served now, unless that is known.
     fn acknowledge(&mut self, messages: &[String], out: &mut Outbox<Message>) {
         let generation = self.shared.current().table().generation;
-        let listening = (generation, Rc::from(messages));
+        let listening = (generation, Arc::from(messages));
         if generation != Generation::default() && self.sent_listening.as_ref() != Some(&listening) {
-            out.send(wiring::DATAPATH, Message::Listening(generation, Rc::clone(&listening.1)));
+            out.send(wiring::DATAPATH, Message::Listening(generation, Arc::clone(&listening.1)));
             self.sent_listening = Some(listening);
         }
     }
@@ -234,10 +235,10 @@ impl Server<Message> for Proxy {
         let current = self.shared.current();
         match message {
             Message::Listeners(table) => {
-                self.replace(now, table, Rc::clone(current.endpoints()), out);
+                self.replace(now, table, Arc::clone(current.endpoints()), out);
             }
             Message::Endpoints(endpoints) => {
-                self.replace(now, Rc::clone(current.table()), endpoints, out);
+                self.replace(now, Arc::clone(current.table()), endpoints, out);
             }
             Message::Shutdown => self.drain(now, out),
             other => log::warn!("the proxy has no use for {}", kernel_name(&other)),
@@ -272,13 +273,13 @@ impl Server<Message> for Proxy {
             }
             wiring::DATAPATH => {
                 if let Some((generation, messages)) = &self.sent_listening {
-                    let messages = Rc::clone(messages);
+                    let messages = Arc::clone(messages);
                     out.send(wiring::DATAPATH, Message::Listening(*generation, messages));
                 }
             }
             wiring::STORE => {
                 if let Some(statuses) = &self.sent_statuses {
-                    out.send(wiring::STORE, Message::Statuses(Rc::clone(statuses)));
+                    out.send(wiring::STORE, Message::Statuses(Arc::clone(statuses)));
                 }
             }
             _ => {}

@@ -2,6 +2,7 @@
 //! borrowed from the receive buffer outlives it.
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::cluster::Cluster;
@@ -72,7 +73,7 @@ struct Asked<'a, 's, 'b> {
     answer: Answer,
     snapshot: &'a Snapshot,
     listener: &'a Listener,
-    route: &'a Rc<Route>,
+    route: &'a Arc<Route>,
     matched: PathMatch<'a>,
     peer: &'a PeerAddress,
     local: SocketAddr,
@@ -276,7 +277,7 @@ impl Asked<'_, '_, '_> {
         let mut backend = wanted.backend.clone();
         if wanted.grpc && backend.settings.protocol != UpstreamProtocol::Http2 {
             // gRPC is spoken over nothing else.
-            Rc::make_mut(&mut backend.settings).protocol = UpstreamProtocol::Http2;
+            Arc::make_mut(&mut backend.settings).protocol = UpstreamProtocol::Http2;
         }
         let cluster = self.snapshot.cluster(&backend);
         Some(auth::Question::new(wanted, cluster, self.head, self.peer, self.scheme()))

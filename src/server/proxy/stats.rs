@@ -1,5 +1,6 @@
-//! Counters of the proxy on this thread: plain cells, no lock, no atomic.
-use std::cell::Cell;
+//! Counters of the proxy on this thread. Only this thread writes them, so that counting is a plain load and store;
+//! others may read.
+use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $name:ident,)*) => {
@@ -16,11 +17,11 @@ macro_rules! counters {
 
         impl Counters {
             const fn new() -> Self {
-                Self { $($name: Counter(Cell::new(0)),)* }
+                Self { $($name: Counter(AtomicU64::new(0)),)* }
             }
 
             fn snapshot(&self) -> Stats {
-                Stats { $($name: self.$name.0.get(),)* }
+                Stats { $($name: self.$name.get(),)* }
             }
         }
 
@@ -136,35 +137,64 @@ counters! {
 
 /// One number.
 #[derive(Default)]
-pub(super) struct Counter(Cell<u64>);
+pub(super) struct Counter(AtomicU64);
+
+/// Reads the counters of one thread's proxy, from any thread.
+#[derive(Clone, Copy)]
+pub struct StatsReader(&'static Counters);
 
 thread_local! {
-    static COUNTERS: Counters = const { Counters::new() };
+    /// Leaked: there are as many as threads with a proxy, and readers may outlive them.
+    static COUNTERS: &'static Counters = Box::leak(Box::new(Counters::new()));
 }
 
 /// The counters of the proxy on this thread.
 pub fn stats() -> Stats {
-    COUNTERS.with(Counters::snapshot)
+    stats_reader().read()
+}
+
+/// A reader for the counters of the proxy on this thread.
+pub fn stats_reader() -> StatsReader {
+    COUNTERS.with(|counters| StatsReader(counters))
 }
 
 /// Gives access to the counters, to count.
 #[inline]
 pub(super) fn count(count: impl FnOnce(&Counters)) {
     // Counted also while the thread ends: then it no longer matters.
-    let _ = COUNTERS.try_with(count);
+    let _ = COUNTERS.try_with(|counters| count(counters));
+}
+
+// === impl StatsReader ===
+
+impl StatsReader {
+    /// What has been counted so far.
+    pub fn read(self) -> Stats {
+        self.0.snapshot()
+    }
 }
 
 // === impl Counter ===
 
 impl Counter {
     #[inline]
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    #[inline]
     pub(super) fn add(&self) {
-        self.0.set(self.0.get() + 1);
+        self.set(self.get() + 1);
     }
 
     #[inline]
     pub(super) fn subtract(&self, count: u64) {
-        self.0.set(self.0.get().saturating_sub(count));
+        self.set(self.get().saturating_sub(count));
     }
 }
 

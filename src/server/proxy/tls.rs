@@ -1,6 +1,5 @@
 //! TLS on client connections: which certificate, or which backend, by server name.
 use std::future::poll_fn;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -44,7 +43,7 @@ pub(super) async fn handshake(mut connection: Connection) -> Option<Connection> 
         Ok(hello) => hello?,
         Err(description) => return refuse(connection, description).await,
     };
-    let listener = Rc::clone(connection.listener.as_ref()?);
+    let listener = Arc::clone(connection.listener.as_ref()?);
     match listener.tls.find(hello.server_name.as_deref()) {
         Some(TlsAction::Terminate(termination)) => {
             connection.scope = termination.scope;
@@ -94,7 +93,10 @@ async fn refuse(mut connection: Connection, description: u8) -> Option<Connectio
     None
 }
 
-async fn terminate(connection: Connection, termination: &Rc<TlsTermination>) -> Option<Connection> {
+async fn terminate(
+    connection: Connection,
+    termination: &Arc<TlsTermination>,
+) -> Option<Connection> {
     let config = match connection.shared.tls.config(termination) {
         Ok(config) => config,
         Err(error) => {
@@ -124,7 +126,7 @@ async fn terminate(connection: Connection, termination: &Rc<TlsTermination>) -> 
 }
 
 /// Hands the connection to a backend as it is.
-async fn pass_through(mut connection: Connection, route: &Rc<Route>) {
+async fn pass_through(mut connection: Connection, route: &Arc<Route>) {
     match forward::reach(&connection, route).await {
         Some((upstream, _lease)) => forward::join(&mut connection, upstream).await,
         // There is no better word for "the backend is not there" before a handshake.

@@ -1,6 +1,6 @@
 //! One snapshot of the objects that were read and those that were made.
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::api::meta::{Kind, NamespacedName, ObjectKey};
 use crate::api::objects::{Generated, HasMeta, Objects, Table};
@@ -20,7 +20,7 @@ pub(super) struct Merged {
 /// Merges what was read with what `statuses` bring along; whatever is equal in `old` is taken from there.
 pub(super) fn merge(
     source: &Objects,
-    statuses: &BTreeMap<ServerId, Rc<Statuses>>,
+    statuses: &BTreeMap<ServerId, Arc<Statuses>>,
     old: &Objects,
 ) -> Merged {
     let mut merger = Merger { statuses, changed: false, refused: Vec::new() };
@@ -56,10 +56,10 @@ pub(super) fn merge(
             |g| &g.endpoint_slices,
         ),
         leases: merger.made(Kind::Lease, &source.leases, &old.leases, |g| &g.leases),
-        skipped: Rc::clone(&old.skipped),
+        skipped: Arc::clone(&old.skipped),
     };
     if source.skipped != old.skipped {
-        objects.skipped = Rc::clone(&source.skipped);
+        objects.skipped = Arc::clone(&source.skipped);
         merger.changed = true;
     }
     if merger.changed {
@@ -69,7 +69,7 @@ pub(super) fn merge(
 }
 
 struct Merger<'a> {
-    statuses: &'a BTreeMap<ServerId, Rc<Statuses>>,
+    statuses: &'a BTreeMap<ServerId, Arc<Statuses>>,
     changed: bool,
     refused: Vec<Problem>,
 }
@@ -79,25 +79,25 @@ struct Merger<'a> {
 impl Merger<'_> {
     /// A table of a kind that is only read.
     fn read<T: PartialEq>(&mut self, source: &Table<T>, old: &Table<T>) -> Table<T> {
-        if Rc::ptr_eq(source, old) {
-            return Rc::clone(old);
+        if Arc::ptr_eq(source, old) {
+            return Arc::clone(old);
         }
         let (mut same, mut equal) = (source.len() == old.len(), false);
         for (name, object) in source.iter() {
             match old.get(name) {
-                Some(known) if Rc::ptr_eq(known, object) => {}
+                Some(known) if Arc::ptr_eq(known, object) => {}
                 Some(known) if known == object => equal = true,
                 _ => same = false,
             }
         }
         if same {
-            return Rc::clone(old);
+            return Arc::clone(old);
         }
         if equal {
             return self.share(BTreeMap::clone(source), old);
         }
         self.changed = true;
-        Rc::clone(source)
+        Arc::clone(source)
     }
 
     /// A table of a kind that is also made. What was read keeps its name.
@@ -106,7 +106,7 @@ impl Merger<'_> {
         kind: Kind,
         source: &Table<T>,
         old: &Table<T>,
-        of: impl Fn(&Generated) -> &Vec<Rc<T>>,
+        of: impl Fn(&Generated) -> &Vec<Arc<T>>,
     ) -> Table<T> {
         if self.statuses.values().all(|statuses| of(&statuses.generated).is_empty()) {
             return self.read(source, old);
@@ -119,7 +119,7 @@ impl Merger<'_> {
                     self.refused.push(refusal(kind, name, taken.meta().position("")));
                 }
                 None => {
-                    table.insert(name.clone(), Rc::clone(object));
+                    table.insert(name.clone(), Arc::clone(object));
                 }
             }
         }
@@ -129,22 +129,22 @@ impl Merger<'_> {
     /// Replaces each object by the equal one in `old`, and the whole table if all are.
     fn share<T: PartialEq>(
         &mut self,
-        mut table: BTreeMap<NamespacedName, Rc<T>>,
+        mut table: BTreeMap<NamespacedName, Arc<T>>,
         old: &Table<T>,
     ) -> Table<T> {
         let mut same = table.len() == old.len();
         for (name, object) in &mut table {
             match old.get(name) {
-                Some(known) if Rc::ptr_eq(known, object) => {}
-                Some(known) if known == object => *object = Rc::clone(known),
+                Some(known) if Arc::ptr_eq(known, object) => {}
+                Some(known) if known == object => *object = Arc::clone(known),
                 _ => same = false,
             }
         }
         if same {
-            return Rc::clone(old);
+            return Arc::clone(old);
         }
         self.changed = true;
-        Rc::new(table)
+        Arc::new(table)
     }
 }
 

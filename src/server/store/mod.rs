@@ -4,7 +4,7 @@
 //! endpoint and route servers. When objects change, those two are told first; their objects are merged,
 //! and only when nothing changes any more do IPAM and announce see the result. So addresses are given
 //! out over complete snapshots, the same on every node. Objects and tables that are equal to what was
-//! there keep their `Rc`, so that receivers can tell at a glance what has changed.
+//! there keep their `Arc`, so that receivers can tell at a glance what has changed.
 //!
 //! In: `Source` from manifests, `Statuses` from everybody. Out: `Objects` to endpoint, route, IPAM and
 //! announce, `View` to admin.
@@ -12,7 +12,7 @@ mod merge;
 mod view;
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use merge::merge;
@@ -37,19 +37,19 @@ const MAX_ROUNDS: u32 = 4;
 /// The server; see the module.
 pub struct StoreServer {
     unix_at_zero: Duration,
-    source: Option<Rc<Objects>>,
-    statuses: BTreeMap<ServerId, Rc<Statuses>>,
+    source: Option<Arc<Objects>>,
+    statuses: BTreeMap<ServerId, Arc<Statuses>>,
     /// Since when something has come in that has not been worked in.
     changed: Option<Time>,
     /// What the makers have seen last.
-    objects: Rc<Objects>,
+    objects: Arc<Objects>,
     /// What the users have seen last.
-    settled: Option<Rc<Objects>>,
+    settled: Option<Arc<Objects>>,
     rounds: u32,
     /// Generated objects that could not be taken.
     refused: Vec<Problem>,
     views: Views,
-    view: Option<Rc<View>>,
+    view: Option<Arc<View>>,
 }
 
 // === impl StoreServer ===
@@ -63,7 +63,7 @@ impl StoreServer {
             source: None,
             statuses: BTreeMap::new(),
             changed: None,
-            objects: Rc::default(),
+            objects: Arc::default(),
             settled: None,
             rounds: 0,
             refused: Vec::new(),
@@ -78,10 +78,10 @@ impl StoreServer {
         self.refused = merged.refused;
         let first = self.settled.is_none() && self.rounds == 0;
         if merged.changed || first {
-            self.objects = Rc::new(merged.objects);
+            self.objects = Arc::new(merged.objects);
             self.rounds += 1;
             for maker in MAKERS {
-                out.send(maker, Message::Objects(Rc::clone(&self.objects)));
+                out.send(maker, Message::Objects(Arc::clone(&self.objects)));
             }
             if self.rounds < MAX_ROUNDS {
                 // What the makers make of it is here when the next tick comes.
@@ -94,22 +94,22 @@ impl StoreServer {
 
     fn settle(&mut self, now: Time, out: &mut Outbox<Message>) {
         self.rounds = 0;
-        if !self.settled.as_ref().is_some_and(|settled| Rc::ptr_eq(settled, &self.objects)) {
-            self.settled = Some(Rc::clone(&self.objects));
+        if !self.settled.as_ref().is_some_and(|settled| Arc::ptr_eq(settled, &self.objects)) {
+            self.settled = Some(Arc::clone(&self.objects));
             for user in USERS {
-                out.send(user, Message::Objects(Rc::clone(&self.objects)));
+                out.send(user, Message::Objects(Arc::clone(&self.objects)));
             }
         }
         let unix = (self.unix_at_zero + now.since(Time::ZERO)).as_secs();
         if self.views.update(&self.statuses, &self.refused, unix) || !self.view_is_current() {
-            let view = Rc::new(self.views.view(Rc::clone(&self.objects)));
-            self.view = Some(Rc::clone(&view));
+            let view = Arc::new(self.views.view(Arc::clone(&self.objects)));
+            self.view = Some(Arc::clone(&view));
             out.send(wiring::ADMIN, Message::View(view));
         }
     }
 
     fn view_is_current(&self) -> bool {
-        self.view.as_ref().is_some_and(|view| Rc::ptr_eq(&view.objects, &self.objects))
+        self.view.as_ref().is_some_and(|view| Arc::ptr_eq(&view.objects, &self.objects))
     }
 }
 
@@ -145,10 +145,10 @@ impl Server<Message> for StoreServer {
             None
         };
         if let Some(objects) = objects {
-            out.send(peer, Message::Objects(Rc::clone(objects)));
+            out.send(peer, Message::Objects(Arc::clone(objects)));
         }
         if let (wiring::ADMIN, Some(view)) = (peer, &self.view) {
-            out.send(peer, Message::View(Rc::clone(view)));
+            out.send(peer, Message::View(Arc::clone(view)));
         }
     }
 }

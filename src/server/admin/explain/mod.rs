@@ -13,7 +13,7 @@ mod question;
 mod rules;
 
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::API_VERSION;
 use super::list::{listener_protocol, role};
@@ -116,7 +116,7 @@ fn specificity(listener: &Listener, host: &str) -> u8 {
         return 3;
     }
     let any =
-        |found: &Rc<VirtualHost>| hosts.any.as_ref().is_some_and(|any| Rc::ptr_eq(any, found));
+        |found: &Arc<VirtualHost>| hosts.any.as_ref().is_some_and(|any| Arc::ptr_eq(any, found));
     let by_default = |found: &TlsAction| {
         tls.default.as_ref().is_some_and(|default| std::ptr::eq(default, found))
     };
@@ -270,7 +270,7 @@ impl Trip<'_> {
         steps.add("host", if found.name.is_empty() { "*" } else { &found.name }, {
             if listener.hosts.exact.contains_key(host) {
                 "the very name; it wins over wildcards and *"
-            } else if listener.hosts.any.as_ref().is_some_and(|any| Rc::ptr_eq(any, found)) {
+            } else if listener.hosts.any.as_ref().is_some_and(|any| Arc::ptr_eq(any, found)) {
                 "no rule names this host: rules without a host apply"
             } else if is_suffix(listener, host) {
                 "the wildcard matches, the longest of them; it wins over *"
@@ -295,7 +295,7 @@ impl Trip<'_> {
     }
 
     /// The address that is asked, and the listener there.
-    fn find_listener(&self, steps: &mut Steps) -> Result<(Option<IpAddr>, Rc<Listener>), Outcome> {
+    fn find_listener(&self, steps: &mut Steps) -> Result<(Option<IpAddr>, Arc<Listener>), Outcome> {
         if self.state.config.no_bpf {
             return self.find_on_node(steps).map(|listener| (None, listener));
         }
@@ -304,7 +304,7 @@ impl Trip<'_> {
         if let Ok(address) = host.parse::<IpAddr>() {
             if let Some(listener) = table.by_address.get(&(address, port, scheme.transport())) {
                 steps.add("address", &address.to_string(), "it stands in the URL");
-                return Ok((Some(address), Rc::clone(listener)));
+                return Ok((Some(address), Arc::clone(listener)));
             }
             let ours = table.by_address.keys().any(|(ip, ..)| *ip == address);
             let why = if ours { "nothing listens on this port of it" } else { "no Service has it" };
@@ -317,11 +317,11 @@ impl Trip<'_> {
     }
 
     /// The address that a name should have: that of the listener which knows it best.
-    fn find_by_name(&self, steps: &mut Steps) -> Result<(Option<IpAddr>, Rc<Listener>), Outcome> {
+    fn find_by_name(&self, steps: &mut Steps) -> Result<(Option<IpAddr>, Arc<Listener>), Outcome> {
         let Url { scheme, port, .. } = *self.url;
         let table = &self.state.listeners;
         let name = self.name();
-        let mut candidates: Vec<(IpAddr, &Rc<Listener>)> = table
+        let mut candidates: Vec<(IpAddr, &Arc<Listener>)> = table
             .by_address
             .iter()
             .filter(|((_, at, _), listener)| *at == port && scheme.fits(listener.protocol))
@@ -337,7 +337,7 @@ impl Trip<'_> {
                 if others == 0 { "all".to_owned() } else { format!("{} addresses", others + 1) },
             );
             steps.add("address", &address.to_string(), &why);
-            return Ok((Some(*address), Rc::clone(listener)));
+            return Ok((Some(*address), Arc::clone(listener)));
         }
         let listeners = self.state.all_listeners();
         let without_address = listeners
@@ -366,9 +366,9 @@ impl Trip<'_> {
     }
 
     /// The listener on an ordinary socket of this node. The port may be the node's or the virtual one.
-    fn find_on_node(&self, steps: &mut Steps) -> Result<Rc<Listener>, Outcome> {
+    fn find_on_node(&self, steps: &mut Steps) -> Result<Arc<Listener>, Outcome> {
         let Url { scheme, port, .. } = *self.url;
-        let fits = |listener: &&Rc<Listener>| {
+        let fits = |listener: &&Arc<Listener>| {
             (listener.port == port || listener.host_port == Some(port))
                 && scheme.fits(listener.protocol)
         };
@@ -380,7 +380,7 @@ impl Trip<'_> {
         let port = listener.host_port.unwrap_or(listener.port);
         let result = format!("every address of this node, port {port}");
         steps.add("address", &result, "--no-bpf: ordinary sockets, nothing is announced");
-        Ok(Rc::clone(listener))
+        Ok(Arc::clone(listener))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The attached routes of a Gateway to listeners of the proxy: one for each port and transport. A request is only
 //! ever matched against the routes of its most specific listener (listener isolation).
 use std::collections::{BTreeMap, HashMap};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::GatewayState;
 use super::http::{CompiledRoute, Match, PathKey};
@@ -19,11 +19,11 @@ use crate::api::route::{
 #[derive(Debug, Default)]
 pub(super) struct Attached {
     /// HTTPRoutes and GRPCRoutes by hostname.
-    pub(super) hosts: BTreeMap<Str, Vec<Rc<CompiledRoute>>>,
+    pub(super) hosts: BTreeMap<Str, Vec<Arc<CompiledRoute>>>,
     /// The oldest TLSRoute of each SNI name.
-    pub(super) names: BTreeMap<Str, Rc<Route>>,
+    pub(super) names: BTreeMap<Str, Arc<Route>>,
     /// The oldest TCPRoute or UDPRoute.
-    pub(super) forward: Option<Rc<Route>>,
+    pub(super) forward: Option<Arc<Route>>,
 }
 
 /// The listeners of the proxy for a Gateway, sorted by port and transport; `attached` has one entry for each of its
@@ -126,7 +126,7 @@ impl<'g> Group<'g> {
                 continue;
             }
             let action = if listener.passthrough {
-                TlsAction::Passthrough(Rc::clone(route))
+                TlsAction::Passthrough(Arc::clone(route))
             } else {
                 self.terminate(at, Some(route))
             };
@@ -134,12 +134,12 @@ impl<'g> Group<'g> {
         }
     }
 
-    fn terminate(&self, at: usize, forward: Option<&Rc<Route>>) -> TlsAction {
+    fn terminate(&self, at: usize, forward: Option<&Arc<Route>>) -> TlsAction {
         let listener = self.listener(at);
-        TlsAction::Terminate(Rc::new(TlsTermination {
+        TlsAction::Terminate(Arc::new(TlsTermination {
             certificates: listener.certificates.clone(),
             client_auth: listener.client_auth.clone(),
-            forward: forward.map(Rc::clone),
+            forward: forward.map(Arc::clone),
             scope: scope(at),
         }))
     }
@@ -153,15 +153,15 @@ impl<'g> Group<'g> {
         names.push(pattern);
         // The widest first: each falls back to the next wider one.
         names.sort_by_key(|name| (name.strip_prefix('*').is_none(), name.len()));
-        let mut built: HashMap<&str, Rc<VirtualHost>> = HashMap::new();
+        let mut built: HashMap<&str, Arc<VirtualHost>> = HashMap::new();
         for name in names {
-            let fallback = wider(name).find_map(|name| built.get(&*name)).map(Rc::clone);
+            let fallback = wider(name).find_map(|name| built.get(&*name)).map(Arc::clone);
             let all = routes.get(name).map_or(&[][..], Vec::as_slice);
             let mut host = virtual_host(name, all);
             host.fallback = fallback;
             host.scope = scope(at);
-            let host = Rc::new(host);
-            insert(&mut hosts.exact, &mut hosts.suffix, &mut hosts.any, name, Rc::clone(&host));
+            let host = Arc::new(host);
+            insert(&mut hosts.exact, &mut hosts.suffix, &mut hosts.any, name, Arc::clone(&host));
             built.insert(name, host);
         }
     }
@@ -222,11 +222,11 @@ fn insert_tls(table: &mut TlsTable, name: &str, action: TlsAction) {
 }
 
 /// The routes for one hostname, the oldest first.
-fn virtual_host(name: &str, routes: &[Rc<CompiledRoute>]) -> VirtualHost {
-    type Ranked<'m> = Vec<(&'m Match, &'m Rc<Route>)>;
+fn virtual_host(name: &str, routes: &[Arc<CompiledRoute>]) -> VirtualHost {
+    type Ranked<'m> = Vec<(&'m Match, &'m Arc<Route>)>;
     let mut exact: HashMap<&str, Ranked<'_>> = HashMap::new();
     let mut prefix: HashMap<&str, Ranked<'_>> = HashMap::new();
-    type Pattern<'m> = (&'m Rc<PathRegex>, (usize, usize), Ranked<'m>);
+    type Pattern<'m> = (&'m Arc<PathRegex>, (usize, usize), Ranked<'m>);
     let mut regex: BTreeMap<&str, Pattern<'_>> = BTreeMap::new();
     for rule in routes.iter().flat_map(|route| &route.rules) {
         for wanted in &rule.matches {
@@ -250,7 +250,7 @@ fn virtual_host(name: &str, routes: &[Rc<CompiledRoute>]) -> VirtualHost {
     let mut regex: Vec<Pattern<'_>> = regex.into_values().collect();
     regex.sort_by_key(|(_, rank, _)| std::cmp::Reverse(*rank));
     let regex = regex.into_iter();
-    let regex = regex.map(|(regex, _, ranked)| (Rc::clone(regex), candidates(ranked))).collect();
+    let regex = regex.map(|(regex, _, ranked)| (Arc::clone(regex), candidates(ranked))).collect();
     VirtualHost {
         name: name.into(),
         exact: keyed(exact),
@@ -262,7 +262,7 @@ fn virtual_host(name: &str, routes: &[Rc<CompiledRoute>]) -> VirtualHost {
 }
 
 /// The most specific first, the oldest among equals; what comes after one without conditions is never reached.
-fn candidates(mut ranked: Vec<(&Match, &Rc<Route>)>) -> Candidates {
+fn candidates(mut ranked: Vec<(&Match, &Arc<Route>)>) -> Candidates {
     ranked.sort_by_key(|(wanted, _)| std::cmp::Reverse(wanted.rank));
     let last = ranked.iter().position(|(wanted, _)| wanted.conditions.is_none());
     ranked.truncate(last.map_or(ranked.len(), |at| at + 1));
@@ -270,7 +270,7 @@ fn candidates(mut ranked: Vec<(&Match, &Rc<Route>)>) -> Candidates {
         .into_iter()
         .map(|(wanted, route)| Candidate {
             conditions: wanted.conditions.clone(),
-            route: Rc::clone(route),
+            route: Arc::clone(route),
         })
         .collect()
 }

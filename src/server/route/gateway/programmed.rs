@@ -1,7 +1,7 @@
 //! The statuses of Gateways and ListenerSets, computed from effects: what is accepted comes from the objects, what is
 //! programmed from the acknowledgements of proxy and hooks.
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::listener::ListenerState;
 use super::listener_tls::is_insecure;
@@ -114,7 +114,7 @@ fn object_status(
     status: GatewayApiStatus,
 ) -> (ObjectKey, ObjectStatus) {
     let key = ObjectKey { kind, name: meta.name.clone() };
-    let gateway = Some(Rc::new(status));
+    let gateway = Some(Arc::new(status));
     (key, ObjectStatus { conditions, gateway, ..ObjectStatus::default() })
 }
 
