@@ -16,6 +16,15 @@ pub enum IngressMode {
     Dedicated,
 }
 
+/// How a Kubernetes API server is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kubernetes {
+    /// By a kubeconfig: `--kubeconfig`.
+    Kubeconfig(PathBuf),
+    /// By what every pod is given: `--in-cluster`.
+    InCluster,
+}
+
 /// All settings. `pilus config view` prints them.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -23,6 +32,8 @@ pub struct Config {
     pub node: NodeName,
     /// Directories of static manifests: `--manifests`, may be several.
     pub manifests: Vec<PathBuf>,
+    /// The API server that objects are read from and statuses written to, instead of manifests.
+    pub kubernetes: Option<Kubernetes>,
     /// LAN interfaces named by `--interface`; empty: those with a default route or a global address.
     pub interfaces: Vec<Arc<str>>,
     /// `--state-dir`, default `/var/lib/pilus`.
@@ -62,6 +73,11 @@ pub struct Config {
 // === impl Config ===
 
 impl Config {
+    /// The Lease of the one agent that writes to the API server.
+    pub fn writer_lease(&self) -> NamespacedName {
+        NamespacedName::new("kube-system", &format!("{}-controller", self.name_prefix))
+    }
+
     /// The node's port for a virtual one in `--no-bpf` mode, if the settings name another.
     pub fn host_port(&self, port: Port) -> Option<Port> {
         let (http, https) = self.host_ports;
@@ -79,6 +95,7 @@ impl Default for Config {
         Self {
             node: "localhost".into(),
             manifests: Vec::new(),
+            kubernetes: None,
             interfaces: Vec::new(),
             state_dir: "/var/lib/pilus".into(),
             bpf_root: "/sys/fs/bpf/pilus".into(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::address::Generation;
 use super::address::{Assignments, IfIndex, MacAddr};
 use super::announce::{Announcements, Answers};
+use super::cluster::{ClusterWrite, ClusterWritten, Fact, ServedVersions};
 use super::datapath::{DatapathReport, Program, Programmed, Sockets};
 use super::endpoint::Endpoints;
 use super::file::{Files, StateBlob};
@@ -22,7 +23,19 @@ use crate::kernel::{self, Time};
 pub enum Message {
     /// files driver → manifests: what changed on disk.
     Files(Arc<Files>),
-    /// manifests → store: all objects of the source. Whole state.
+    /// cluster driver → kube: what the API server has said since the last batch. There is one batch at a time.
+    Facts(Arc<[Fact]>),
+    /// kube → cluster driver: the batch has been taken in.
+    FactsTaken,
+    /// kube → publish: in which version each kind is served. Whole state.
+    Served(ServedVersions),
+    /// kube → publish: the writer's Lease as it is on the server. Whole state.
+    WriterLease(Option<Str>),
+    /// publish → cluster driver.
+    Write(Arc<ClusterWrite>),
+    /// cluster driver → publish.
+    Written(Arc<ClusterWritten>),
+    /// manifests or kube → store: all objects of the source. Whole state.
     Source(Arc<Objects>),
     /// store → ipam, endpoint, route, announce: all objects, generated ones included. Whole state.
     Objects(Arc<Objects>),
@@ -115,8 +128,12 @@ pub mod wiring {
     pub const RESOLVER: ServerId = ServerId(4);
     /// io: termination.
     pub const SIGNAL: ServerId = ServerId(3);
+    /// io: an API server.
+    pub const CLUSTER: ServerId = ServerId(5);
     /// Static manifests.
     pub const MANIFESTS: ServerId = ServerId(8);
+    /// Objects of an API server.
+    pub const KUBE: ServerId = ServerId(9);
     /// The object store.
     pub const STORE: ServerId = ServerId(10);
     /// LB-IPAM.
@@ -133,6 +150,8 @@ pub mod wiring {
     pub const BPF: ServerId = ServerId(17);
     /// HTTP and TLS.
     pub const PROXY: ServerId = ServerId(18);
+    /// Statuses and made objects to an API server.
+    pub const PUBLISH: ServerId = ServerId(19);
     /// Command-line queries, metrics.
     pub const ADMIN: ServerId = ServerId(20);
 
@@ -140,7 +159,7 @@ pub mod wiring {
     pub const EFFECTS: &[ServerId] = &[NETLINK, LAN, SIGNAL, ANNOUNCE, DATAPATH, BPF, PROXY];
     /// Those of the second thread: their work grows with the number of objects.
     pub const OBJECTS: &[ServerId] =
-        &[FILES, RESOLVER, MANIFESTS, STORE, IPAM, ENDPOINT, ROUTE, ADMIN];
+        &[FILES, RESOLVER, CLUSTER, MANIFESTS, KUBE, STORE, IPAM, ENDPOINT, ROUTE, PUBLISH, ADMIN];
 }
 
 // === impl Message ===
@@ -150,6 +169,8 @@ impl kernel::Message for Message {
         use Message as M;
         match self {
             M::Source(_)
+            | M::Served(_)
+            | M::WriterLease(_)
             | M::Objects(_)
             | M::Statuses(_)
             | M::View(_)
@@ -172,6 +193,10 @@ impl kernel::Message for Message {
             | M::Sockets(_) => std::mem::discriminant(self) == std::mem::discriminant(older),
             M::Save(new) => matches!(older, M::Save(old) if old.name == new.name),
             M::Files(_)
+            | M::Facts(_)
+            | M::FactsTaken
+            | M::Write(_)
+            | M::Written(_)
             | M::Lookup(..)
             | M::SendFrame(..)
             | M::Frame(..)
@@ -188,6 +213,12 @@ impl kernel::Message for Message {
     fn name(&self) -> &'static str {
         match self {
             Self::Files(_) => "Files",
+            Self::Facts(_) => "Facts",
+            Self::FactsTaken => "FactsTaken",
+            Self::Served(_) => "Served",
+            Self::WriterLease(_) => "WriterLease",
+            Self::Write(_) => "Write",
+            Self::Written(_) => "Written",
             Self::Source(_) => "Source",
             Self::Objects(_) => "Objects",
             Self::Statuses(_) => "Statuses",

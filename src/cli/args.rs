@@ -50,10 +50,10 @@ pub(super) struct Run {
     /// directory of manifests to watch; may be given several times
     #[argh(option, arg_name = "dir")]
     pub(super) manifests: Vec<String>,
-    /// kubeconfig of a cluster (not there yet)
+    /// kubeconfig of a cluster whose objects are served, instead of manifests
     #[argh(option, arg_name = "file")]
     pub(super) kubeconfig: Option<String>,
-    /// read from the cluster this Pod runs in (not there yet)
+    /// serve the objects of the cluster this Pod runs in, instead of manifests
     #[argh(switch)]
     pub(super) in_cluster: bool,
     /// name of this node (default: the host name)

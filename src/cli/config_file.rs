@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use super::Failure;
 use super::args::Run;
-use crate::api::config::{Config, IngressMode};
+use crate::api::config::{Config, IngressMode, Kubernetes};
 use crate::api::meta::NamespacedName;
 use crate::io::admin_socket::AdminAddress;
 use crate::io::process::host_name;
@@ -69,6 +69,15 @@ const TOP: &[(&str, Setter)] = &[
     ("node", |config, it| node_name(text(it)?).map(|name| config.node = name.into())),
     ("manifests", |config, it| {
         texts(it).map(|paths| config.manifests = paths.into_iter().map(Into::into).collect())
+    }),
+    ("kubeconfig", |config, it| {
+        path(text(it)?).map(|path| config.kubernetes = Some(Kubernetes::Kubeconfig(path.into())))
+    }),
+    ("in-cluster", |config, it| {
+        if truth(it)? {
+            config.kubernetes = Some(Kubernetes::InCluster);
+        }
+        Ok(())
     }),
     ("interfaces", |config, it| {
         texts(it).map(|names| config.interfaces = names.into_iter().map(Arc::from).collect())
@@ -131,37 +140,35 @@ const SECTIONS: &[(&str, &[(&str, Setter)])] = &[("ingress", INGRESS), ("announc
 
 /// The settings for `pilus run`.
 pub(super) fn configure(arguments: &Run) -> Result<Config, Failure> {
-    refuse_kubernetes(arguments)?;
     let node = host_name().unwrap_or_else(|| "localhost".to_owned());
     let mut config = Config { node: node.to_ascii_lowercase().into(), ..Config::default() };
     read_file(arguments.config.as_deref(), &mut config)?;
     flags(arguments, &mut config)
         .map_err(|(flag, message)| Failure::Usage(format!("--{flag}: {message}")))?;
+    if config.kubernetes.is_some() {
+        if !config.manifests.is_empty() {
+            let text = "objects come from manifests or from a Kubernetes API server, not from both";
+            return Err(Failure::Usage(text.to_owned()));
+        }
+        return check_families(config);
+    }
     if config.manifests.is_empty() && Path::new(DEFAULT_MANIFESTS).is_dir() {
         config.manifests.push(DEFAULT_MANIFESTS.into());
     }
     if config.manifests.is_empty() {
-        let text = "pilus run has nothing to read: give --manifests DIR, or `manifests:` in the \
-                    configuration file";
+        let text = "pilus run has nothing to read: give --manifests DIR, --kubeconfig FILE or --in-cluster, \
+                    or `manifests:` in the configuration file";
         return Err(Failure::Usage(text.to_owned()));
     }
+    check_families(config)
+}
+
+fn check_families(config: Config) -> Result<Config, Failure> {
     if !config.ipv4 && !config.ipv6 {
         let text = "ipv4 and ipv6 are both off: there is no address to hand out";
         return Err(Failure::Wrong(text.to_owned()));
     }
     Ok(config)
-}
-
-fn refuse_kubernetes(arguments: &Run) -> Result<(), Failure> {
-    let flag = match (&arguments.kubeconfig, arguments.in_cluster) {
-        (Some(_), _) => "--kubeconfig",
-        (None, true) => "--in-cluster",
-        (None, false) => return Ok(()),
-    };
-    Err(Failure::Usage(format!(
-        "{flag}: reading from a Kubernetes API server is not there yet; \
-         this version reads manifests from directories (--manifests DIR)"
-    )))
 }
 
 pub(super) fn read_file(named: Option<&str>, config: &mut Config) -> Result<(), Failure> {
@@ -198,6 +205,15 @@ fn flags(arguments: &Run, config: &mut Config) -> Result<(), (&'static str, Stri
     }
     if !arguments.manifests.is_empty() {
         config.manifests = arguments.manifests.iter().map(Into::into).collect();
+    }
+    match (&arguments.kubeconfig, arguments.in_cluster) {
+        (Some(_), true) => return Err(("in-cluster", "give this or --kubeconfig".to_owned())),
+        (Some(file), false) => {
+            let file = path(file).map_err(|message| ("kubeconfig", message))?;
+            config.kubernetes = Some(Kubernetes::Kubeconfig(file.into()));
+        }
+        (None, true) => config.kubernetes = Some(Kubernetes::InCluster),
+        (None, false) => {}
     }
     if !arguments.interface.is_empty() {
         config.interfaces =

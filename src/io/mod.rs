@@ -3,6 +3,7 @@ pub mod admin_socket;
 pub mod bpf;
 pub mod buffer;
 pub mod clock;
+pub mod cluster;
 pub mod event_loop;
 pub mod files;
 pub mod hooks;

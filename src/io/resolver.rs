@@ -120,7 +120,7 @@ async fn keep(name: Str, servers: Vec<SocketAddr>, mailer: Mailer<Message>) {
     }
 }
 
-async fn look_up(name: &str, servers: &[SocketAddr]) -> Result<Answer, String> {
+pub(super) async fn look_up(name: &str, servers: &[SocketAddr]) -> Result<Answer, String> {
     if let Ok(hosts) = std::fs::read_to_string("/etc/hosts") {
         let addresses = in_hosts(&hosts, name);
         if !addresses.is_empty() {

@@ -5,6 +5,7 @@ pub mod announce;
 pub mod datapath;
 pub mod endpoint;
 pub mod ipam;
+pub mod kube;
 pub mod manifests;
 pub mod proxy;
 pub mod route;

@@ -38,7 +38,9 @@ use crate::api::object::{
     Service,
 };
 use crate::api::problem::Problem;
-use crate::proto::value::{Data, Mark, Value, to_json_compact};
+use crate::proto::value::{
+    Data, Mark, SyntaxError, Value, parse_json, to_json_compact,
+};
 pub use encoding::decode_base64;
 use faults::Faults;
 pub use faults::{MAX_PROBLEMS, did_you_mean};
@@ -132,6 +134,8 @@ pub struct Life {
 pub struct Context<'c> {
     /// The file that is read.
     pub file: &'c Str,
+    /// It comes from an API server, which has checked and completed it; `file` is of no use then.
+    pub served: bool,
     /// Generation and age of an object whose content (all but metadata and status) has this hash.
     pub life: &'c dyn Fn(&ObjectKey, u64) -> Life,
 }
@@ -142,6 +146,35 @@ pub fn decode(value: Value, context: Context<'_>) -> Vec<Decoded> {
         kind.ends_with("List") && value.get("items").is_none_or(|items| items.as_str().is_none())
     });
     if is_list { decode_list(value, context) } else { vec![decode_object(value, context)] }
+}
+
+/// Decodes an object of this kind as an API server serves it in `version` (`GROUP/VERSION`).
+///
+/// # Errors
+/// It is not JSON.
+pub fn decode_served(kind: Kind, version: &str, text: &str) -> Result<Decoded, SyntaxError> {
+    let mut value = parse_json(text)?;
+    // Items of a list leave them out.
+    value.set_default("apiVersion", version);
+    value.set_default("kind", kind.as_str());
+    if let Some(metadata) = value.get_mut("metadata") {
+        metadata.remove("managedFields");
+        if let Some(annotations) = metadata.get_mut("annotations") {
+            // The object once more.
+            annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+        }
+    }
+    if kind == Kind::Node {
+        // Images and the like are most of it.
+        let addresses = value.path(&["status", "addresses"]).cloned();
+        value.remove("status");
+        if let Some(addresses) = addresses {
+            value.entry("status").set("addresses", addresses);
+        }
+    }
+    let life = |_: &ObjectKey, _| Life { generation: 0, created: 0 };
+    let context = Context { file: &Str::from(""), served: true, life: &life };
+    Ok(decode_object(value, context))
 }
 
 /// kind `List`, or `ServiceList` and the like, whose items may leave their kind out.
@@ -169,7 +202,7 @@ fn decode_list(mut list: Value, context: Context<'_>) -> Vec<Decoded> {
             .collect(),
         None | Some((_, Data::Null)) => Vec::new(),
         Some((at, _)) => {
-            let mut faults = Faults::new(context.file);
+            let mut faults = Faults::new(context);
             faults.error(at, "items", "expected a list of objects");
             vec![broken(None, mark, faults, context)]
         }
@@ -288,7 +321,7 @@ fn classify_other(version: &str, kind: &str) -> Known {
 }
 
 fn decode_object(mut value: Value, context: Context<'_>) -> Decoded {
-    let mut faults = Faults::new(context.file);
+    let mut faults = Faults::new(context);
     let mark = value.mark;
     if !matches!(value.data, Data::Map(_)) {
         faults.error(mark, "", format!("expected an object, found {}", value.describe()));
@@ -372,6 +405,9 @@ fn decode_kind(
     faults: &mut Faults,
     context: Context<'_>,
 ) -> Option<Object> {
+    let is_custom = |group: &str| group.starts_with("cilium.io/") || group.starts_with("gateway.");
+    let version = value.get("apiVersion").and_then(Value::as_str);
+    faults.lenient = context.served && !version.is_some_and(is_custom);
     schema::check(value, tables::of(kind), faults);
     let meta = meta::decode(kind, value, faults, context)?;
     schema::fill(value, tables::of(kind));
@@ -513,6 +549,9 @@ pub fn endpoints_name(name: &NamespacedName) -> NamespacedName {
 
 /// The origin of an object without faults.
 fn origin(context: Context<'_>, value: &Value) -> Origin {
+    if context.served {
+        return Origin::Cluster;
+    }
     Origin::File(meta::file_origin(context.file, value))
 }
 

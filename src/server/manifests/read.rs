@@ -29,7 +29,7 @@ pub(super) fn read(
         seen.borrow_mut().entry(key.clone()).or_insert(hash);
         life(key, hash)
     };
-    let context = Context { file: name, life: &noted };
+    let context = Context { file: name, served: false, life: &noted };
     let mut reader = Reader { name, context, file: File::default() };
     match text(bytes) {
         Ok(text) => reader.text(text),
