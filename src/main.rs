@@ -8,6 +8,7 @@ use pilus::api::Message;
 use pilus::api::config::Config;
 use pilus::api::wiring as to;
 use pilus::io::admin_socket::{AdminSocket, SocketError};
+use pilus::io::cluster::{self, Cluster};
 use pilus::io::event_loop::EventLoop;
 use pilus::io::files::Files;
 use pilus::io::hooks::HookDriver;
@@ -17,10 +18,11 @@ use pilus::io::notify::Notifier;
 use pilus::io::resolver::Resolver;
 use pilus::io::signals::{self, SignalDriver};
 use pilus::io::{clock, logger, worker};
+use pilus::kube_lite::kubeconfig;
 use pilus::kernel::{Kernel, Server, ServerId, Wiring};
 use pilus::server::admin::{Admin, AdminSockets};
 use pilus::server::proxy::StatsReader;
-use pilus::server::{announce, datapath, endpoint, ipam, manifests, proxy, route, store};
+use pilus::server::{announce, datapath, endpoint, ipam, kube, manifests, proxy, publish, route, store};
 
 /// Room for a burst; whole-state messages replace their older selves, so only events pile up.
 const MAILBOX: usize = 256;
@@ -54,10 +56,17 @@ fn run(config: Config) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let api = match config.kubernetes.as_ref().map(cluster::configuration).transpose() {
+        Ok(api) => api,
+        Err(error) => {
+            log::error!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let notifier = Rc::new(Notifier::from_env());
     let (config, sockets) = (Arc::new(config), Arc::new(sockets));
     let stats = proxy::stats_reader();
-    let wire = move |kernel: &mut Kernel<Message>| wire(kernel, &config, &sockets, stats);
+    let wire = move |kernel: &mut Kernel<Message>| wire(kernel, &config, api.as_ref(), &sockets, stats);
     let mut kernel = Kernel::new();
     let _woken = match worker::split(&mut kernel, to::EFFECTS, to::OBJECTS, wire) {
         Ok(woken) => woken,
@@ -85,7 +94,8 @@ pub(crate) fn listen(config: &Config) -> Result<AdminSockets, SocketError> {
 /// announced, so those servers do not run. A kernel that is one of two takes only its own.
 #[rustfmt::skip] // one server, one row
 pub(crate) fn wire(
-    kernel: &mut Kernel<Message>, config: &Arc<Config>, sockets: &Arc<AdminSockets>, stats: StatsReader,
+    kernel: &mut Kernel<Message>, config: &Arc<Config>, api: Option<&kubeconfig::Config>, sockets: &Arc<AdminSockets>,
+    stats: StatsReader,
 ) -> std::io::Result<()> {
     type Build = Box<dyn Fn() -> Box<dyn Server<Message>>>;
     let (offset, started) = (clock::unix_offset_nanos(), clock::now());
@@ -96,9 +106,9 @@ pub(crate) fn wire(
         true => &[&[to::PROXY]],
         false => &[&[to::ANNOUNCE], &[to::PROXY], &[to::DATAPATH], &[to::BPF]],
     };
-    let [netlink, files, lan, resolver, signal, admin] =
-        [to::NETLINK, to::FILES, to::LAN, to::RESOLVER, to::SIGNAL, to::ADMIN].map(|id| kernel.mailer(id));
-    let [c1, c2, c3, c4, c5, c6, c7, c8, c9] = std::array::from_fn(|_| Arc::clone(config));
+    let [netlink, files, lan, resolver, signal, admin, cluster] =
+        [to::NETLINK, to::FILES, to::LAN, to::RESOLVER, to::SIGNAL, to::ADMIN, to::CLUSTER].map(|id| kernel.mailer(id));
+    let [c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11] = std::array::from_fn(|_| Arc::clone(config));
     let sockets = Arc::clone(sockets);
     let mut add = |id, name, may_send, mailbox, build: Build| kernel.add(Wiring { id, name, may_send, mailbox, build });
 
@@ -112,10 +122,21 @@ pub(crate) fn wire(
     add(to::SIGNAL, "signals", &[to::ANNOUNCE, to::PROXY, to::DATAPATH, to::BPF], MAILBOX,
         Box::new(move || Box::new(SignalDriver::new(signal.clone(), signals.take(), stages.iter().map(|s| s.to_vec())))));
     // Objects, and what follows from them.
-    add(to::MANIFESTS, "manifests", &[to::STORE], MAILBOX,
-        Box::new(move || Box::new(manifests::Manifests::new(unix_at_zero))));
-    add(to::STORE, "store", &[to::IPAM, to::ENDPOINT, to::ROUTE, to::ANNOUNCE, to::ADMIN], MAILBOX,
-        Box::new(move || Box::new(store::StoreServer::new(unix_at_zero))));
+    match api {
+        None => add(to::MANIFESTS, "manifests", &[to::STORE], MAILBOX,
+            Box::new(move || Box::new(manifests::Manifests::new(unix_at_zero)))),
+        Some(api) => {
+            let api = api.clone();
+            add(to::CLUSTER, "cluster", &[to::KUBE, to::PUBLISH], MAILBOX,
+                Box::new(move || Box::new(Cluster::new(&c10, api.clone(), cluster.clone()))));
+            add(to::KUBE, "kube", &[to::CLUSTER, to::STORE, to::PUBLISH], MAILBOX, Box::new(|| Box::new(kube::Kube::new())));
+            add(to::PUBLISH, "publish", &[to::CLUSTER, to::STORE], MAILBOX,
+                Box::new(move || Box::new(publish::Publish::new(Arc::clone(&c11), unix_at_zero))));
+        }
+    }
+    let viewers: &[ServerId] = if api.is_some() { &[to::ADMIN, to::PUBLISH] } else { &[to::ADMIN] };
+    add(to::STORE, "store", &[to::IPAM, to::ENDPOINT, to::ROUTE, to::ANNOUNCE, to::ADMIN, to::PUBLISH], MAILBOX,
+        Box::new(move || Box::new(store::StoreServer::new(unix_at_zero, viewers))));
     add(to::IPAM, "ipam", &[to::ANNOUNCE, to::DATAPATH, to::ROUTE, to::STORE, to::LAN, to::FILES, to::ADMIN], LAN_MAILBOX,
         Box::new(move || Box::new(ipam::Ipam::new(Arc::clone(&c2)))));
     add(to::ENDPOINT, "endpoint", &[to::RESOLVER, to::PROXY, to::ANNOUNCE, to::STORE, to::ADMIN], MAILBOX,

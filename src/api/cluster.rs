@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::meta::{Kind, NamespacedName, Str};
+use super::meta::{Kind, NamespacedName, ObjectKey, Str};
 
 /// One kind that is read from an API server.
 #[derive(Debug, Clone, Copy)]
@@ -135,3 +135,24 @@ pub struct ClusterWritten {
 
 /// The version in which each kind is served, as `GROUP/VERSION`.
 pub type ServedVersions = Arc<BTreeMap<Kind, Str>>;
+
+/// What an API server has of an object besides what it means: its identity, and what was written to it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Seen {
+    /// `metadata.uid`
+    pub uid: Str,
+    /// `metadata.resourceVersion`
+    pub version: Str,
+    /// `status` as JSON; empty if there is none.
+    pub status: Str,
+    /// The annotation [`APPLIED`] if it is one of the objects that the agents make.
+    pub applied: Option<Str>,
+}
+
+/// Objects that were seen, changed or gone since the last message.
+pub type SeenObjects = Arc<[(ObjectKey, Option<Arc<Seen>>)]>;
+
+/// The annotation of objects that the agents make: a hash of what was applied.
+pub const APPLIED: &str = "pilus.dev/applied";
+/// The label of the same objects.
+pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "pilus");

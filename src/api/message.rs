@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::address::Generation;
 use super::address::{Assignments, IfIndex, MacAddr};
 use super::announce::{Announcements, Answers};
-use super::cluster::{ClusterWrite, ClusterWritten, Fact, ServedVersions};
+use super::cluster::{ClusterWrite, ClusterWritten, Fact, SeenObjects, ServedVersions};
 use super::datapath::{DatapathReport, Program, Programmed, Sockets};
 use super::endpoint::Endpoints;
 use super::file::{Files, StateBlob};
@@ -29,6 +29,8 @@ pub enum Message {
     FactsTaken,
     /// kube → publish: in which version each kind is served. Whole state.
     Served(ServedVersions),
+    /// kube → publish: what the API server has of objects that are written to; what changed.
+    SeenObjects(SeenObjects),
     /// kube → publish: the writer's Lease as it is on the server. Whole state.
     WriterLease(Option<Str>),
     /// publish → cluster driver.
@@ -195,6 +197,7 @@ impl kernel::Message for Message {
             M::Files(_)
             | M::Facts(_)
             | M::FactsTaken
+            | M::SeenObjects(_)
             | M::Write(_)
             | M::Written(_)
             | M::Lookup(..)
@@ -216,6 +219,7 @@ impl kernel::Message for Message {
             Self::Facts(_) => "Facts",
             Self::FactsTaken => "FactsTaken",
             Self::Served(_) => "Served",
+            Self::SeenObjects(_) => "SeenObjects",
             Self::WriterLease(_) => "WriterLease",
             Self::Write(_) => "Write",
             Self::Written(_) => "Written",

@@ -78,6 +78,9 @@ impl Reflector {
         if let Some(selector) = &self.selection.field_selector {
             push_query(&mut path, "fieldSelector", selector);
         }
+        if let Some(selector) = &self.selection.label_selector {
+            push_query(&mut path, "labelSelector", selector);
+        }
         match (&self.version, &self.page) {
             (Some(version), None) => {
                 push_query(&mut path, "watch", "1");

@@ -19,6 +19,8 @@ pub struct Selection {
     pub namespace: Option<String>,
     /// Such as `type=kubernetes.io/tls`.
     pub field_selector: Option<String>,
+    /// Such as `app.kubernetes.io/managed-by=pilus`.
+    pub label_selector: Option<String>,
     /// Metadata only: the server leaves spec and status away.
     pub metadata_only: bool,
 }

@@ -8,5 +8,6 @@ pub mod ipam;
 pub mod kube;
 pub mod manifests;
 pub mod proxy;
+pub mod publish;
 pub mod route;
 pub mod store;

@@ -261,7 +261,7 @@ impl Node {
 
 fn build(id: ServerId, config: &Rc<Config>, seen: &Shared) -> Box<dyn Server<Message>> {
     match id {
-        wiring::STORE => Box::new(StoreServer::new(UNIX)),
+        wiring::STORE => Box::new(StoreServer::new(UNIX, &[wiring::ADMIN])),
         wiring::ENDPOINT => Box::new(EndpointServer::new()),
         wiring::ROUTE => Box::new(RouteServer::new(Rc::clone(config), UNIX)),
         wiring::DATAPATH => Box::new(DatapathServer::new(config)),

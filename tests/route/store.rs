@@ -23,7 +23,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self { store: StoreServer::new(UNIX), now: Time::ZERO, sent: Vec::new() }
+        Self { store: StoreServer::new(UNIX, &[wiring::ADMIN]), now: Time::ZERO, sent: Vec::new() }
     }
 
     fn send(&mut self, from: ServerId, message: Message) {

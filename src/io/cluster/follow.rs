@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use smol::Task;
 
-use crate::api::cluster::{Fact, WATCHED, Watched};
+use crate::api::cluster::{Fact, MANAGED_BY, WATCHED, Watched};
 use crate::api::meta::{Kind, NamespacedName, Str};
 use crate::api::{Message, wiring};
 use crate::io::event_loop::spawn;
@@ -86,7 +86,8 @@ fn kind_of(fact: &Fact) -> Option<Kind> {
 /// Follows everything that is served, for ever. `lease` is the name of the writer's Lease.
 pub(super) async fn follow_all(client: Rc<Client>, facts: Rc<Facts>, lease: NamespacedName) {
     let changed = Rc::new(Cell::new(true));
-    let _lease = spawn(follow_lease(Rc::clone(&client), Rc::clone(&facts), lease));
+    let _lease = spawn(follow_lease(Rc::clone(&client), Rc::clone(&facts), lease.clone()));
+    let _made = spawn(follow_made_leases(Rc::clone(&client), Rc::clone(&facts), lease.namespace.to_string()));
     let _crds = spawn(follow_crds(Rc::clone(&client), Rc::clone(&changed)));
     let mut tasks: HashMap<Kind, (Str, Task<()>)> = HashMap::new();
     let mut said: BTreeMap<Kind, Result<Str, Str>> = BTreeMap::new();
@@ -229,6 +230,32 @@ async fn follow_crds(client: Rc<Client>, changed: Rc<Cell<bool>>) {
     .await;
 }
 
+/// Follows the Leases that the agents make: who announces what.
+async fn follow_made_leases(client: Rc<Client>, facts: Rc<Facts>, namespace: String) {
+    let resource =
+        Resource { group: "coordination.k8s.io", version: "v1".to_owned(), plural: "leases" };
+    let (label, value) = MANAGED_BY;
+    let selection = Selection {
+        namespace: Some(namespace),
+        label_selector: Some(format!("{label}={value}")),
+        ..Selection::default()
+    };
+    let mut reflector = Reflector::new(resource, selection);
+    follow(&client, &mut reflector, &mut |change| match change {
+        Change::Listing => facts.add(Fact::Listing(Kind::Lease)),
+        Change::Put(json) => facts.tell(Fact::Put(Kind::Lease, json.text().into())),
+        Change::Gone(json) => {
+            if let Some(name) = name_of(json) {
+                facts.tell(Fact::Gone(Kind::Lease, name));
+            }
+        }
+        Change::Complete => facts.tell(Fact::Complete(Kind::Lease)),
+        // The other watch of Leases says what is wrong.
+        Change::Failed(_) | Change::Works => {}
+    })
+    .await;
+}
+
 /// Follows the one Lease by which the writer is elected.
 async fn follow_lease(client: Rc<Client>, facts: Rc<Facts>, name: NamespacedName) {
     let resource =
@@ -236,7 +263,7 @@ async fn follow_lease(client: Rc<Client>, facts: Rc<Facts>, name: NamespacedName
     let selection = Selection {
         namespace: Some(name.namespace.to_string()),
         field_selector: Some(format!("metadata.name={}", name.name)),
-        metadata_only: false,
+        ..Selection::default()
     };
     let mut reflector = Reflector::new(resource, selection);
     let mut found = false;

@@ -12,6 +12,7 @@ mod gateway;
 mod gateway_filter;
 mod gateway_policy;
 mod gateway_route;
+mod gateway_status;
 mod gateway_tables;
 mod http_names;
 mod ingress;
@@ -45,6 +46,7 @@ pub use encoding::decode_base64;
 use faults::Faults;
 pub use faults::{MAX_PROBLEMS, did_you_mean};
 pub use fuzz::fuzz_manifest;
+pub use gateway_status::{conditions, gateway_status};
 pub use meta::object_uid;
 
 /// One decoded object.

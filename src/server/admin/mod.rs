@@ -23,7 +23,6 @@
 //! progress end with what they know, and the new one is sent everything again.
 mod answer;
 mod explain;
-mod gateway_status;
 pub mod http;
 mod list;
 mod metrics;

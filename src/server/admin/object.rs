@@ -3,13 +3,14 @@ use std::sync::Arc;
 
 use super::moment::rfc3339;
 use super::state::State;
-use super::{gateway_status, resource};
+use super::resource;
 use crate::api::meta::{Kind, Labels, Meta, NamespacedName, ObjectKey};
 use crate::api::object::{
     EndpointSlice, Lease, Node, Pod, PortProtocol, Secret, Service, ServiceType, TargetPort,
 };
 use crate::api::objects::HasMeta;
 use crate::api::query::ShownStatus;
+use crate::proto::object::{conditions, gateway_status};
 use crate::proto::value::{Data, Value, parse_json};
 
 /// Endpoints objects are kept among the EndpointSlices under this prefix.
@@ -210,7 +211,7 @@ impl Object {
     fn status(&self, shown: Option<&ShownStatus>) -> Option<Value> {
         let generation = self.meta().generation;
         if matches!(resource::of(self.kind()).group, resource::GATEWAY | resource::EXPERIMENTAL) {
-            return gateway_status::status(self.kind(), shown, generation);
+            return gateway_status(self.kind(), shown, generation);
         }
         let mut status = Value::map();
         match self {
@@ -235,7 +236,7 @@ impl Object {
             _ => {}
         }
         if let Some(shown) = shown.filter(|shown| !shown.conditions.is_empty()) {
-            status.set("conditions", gateway_status::conditions(&shown.conditions, generation));
+            status.set("conditions", conditions(&shown.conditions, generation));
         }
         (!status.members().is_empty()).then_some(status)
     }

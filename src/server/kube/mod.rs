@@ -7,13 +7,14 @@
 //!
 //! In: `Facts` from the cluster driver. Out: `FactsTaken` to it, `Source` and `Statuses` to the store, `Served` and
 //! `WriterLease` to the publish server.
+mod seen;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::api::address::Generation;
-use crate::api::cluster::{Fact, ServedVersions, WATCHED};
+use crate::api::cluster::{Fact, Seen, ServedVersions, WATCHED};
 use crate::api::meta::{Kind, NamespacedName, ObjectKey, Str};
 use crate::api::objects::Objects;
 use crate::api::problem::{Problem, Severity};
@@ -51,6 +52,9 @@ pub struct Kube {
     problems: Vec<Problem>,
     versions: ServedVersions,
     lease: Option<Option<Str>>,
+    /// What the API server has of objects that are written to, and what of it has changed in this batch.
+    seen: BTreeMap<ObjectKey, Arc<Seen>>,
+    seen_changed: BTreeSet<ObjectKey>,
     /// What stands in the way of the writer's Lease.
     lease_trouble: Option<Str>,
 }
@@ -70,8 +74,14 @@ impl Kube {
                 self.kinds.entry(*kind).or_default().listed = Some(BTreeSet::new());
                 None
             }
-            Fact::Put(kind, text) => self.put(*kind, text).then_some(*kind),
+            Fact::Put(kind, text) => {
+                if let Some((name, seen)) = seen::of(*kind, text) {
+                    self.see(ObjectKey { kind: *kind, name }, seen);
+                }
+                self.put(*kind, text).then_some(*kind)
+            }
             Fact::Gone(kind, name) => {
+                self.see(ObjectKey { kind: *kind, name: name.clone() }, None);
                 let collection = self.kinds.entry(*kind).or_default();
                 collection.entries.remove(name).is_some().then_some(*kind)
             }
@@ -79,9 +89,13 @@ impl Kube {
                 let collection = self.kinds.entry(*kind).or_default();
                 let listed = collection.listed.take().unwrap_or_default();
                 let before = collection.entries.len();
+                let known = self.seen.keys().filter(|key| key.kind == *kind);
+                let gone: Vec<ObjectKey> = known.filter(|key| !listed.contains(&key.name)).cloned().collect();
                 collection.entries.retain(|name, _| listed.contains(name));
                 let is_first = !std::mem::replace(&mut collection.is_known, true);
-                (is_first || collection.entries.len() < before).then_some(*kind)
+                let changed = is_first || collection.entries.len() < before;
+                gone.into_iter().for_each(|key| self.see(key, None));
+                changed.then_some(*kind)
             }
             Fact::Served(kind, version) => {
                 self.kinds.entry(*kind).or_default().version = Some(version.clone());
@@ -100,6 +114,36 @@ impl Kube {
                 self.lease = Some(lease.clone());
                 None
             }
+        }
+    }
+
+    /// Notes what the API server has of an object that is written to.
+    fn see(&mut self, key: ObjectKey, seen: Option<Seen>) {
+        if let Some(listed) = self.kinds.get_mut(&key.kind).and_then(|it| it.listed.as_mut())
+            && seen.is_some()
+        {
+            listed.insert(key.name.clone());
+        }
+        let changed = match seen {
+            Some(seen) if self.seen.get(&key).is_some_and(|known| **known == seen) => false,
+            Some(seen) => {
+                self.seen.insert(key.clone(), Arc::new(seen));
+                true
+            }
+            None => self.seen.remove(&key).is_some(),
+        };
+        if changed {
+            self.seen_changed.insert(key);
+        }
+    }
+
+    fn publish_seen(&mut self, keys: BTreeSet<ObjectKey>, out: &mut Outbox<Message>) {
+        if !keys.is_empty() {
+            let state = |key: ObjectKey| {
+                let seen = self.seen.get(&key).map(Arc::clone);
+                (key, seen)
+            };
+            out.send(wiring::PUBLISH, Message::SeenObjects(keys.into_iter().map(state).collect()));
         }
     }
 
@@ -228,6 +272,8 @@ impl Server<Message> for Kube {
         let changed: BTreeSet<Kind> = facts.iter().filter_map(|fact| self.take(fact)).collect();
         out.send(wiring::CLUSTER, Message::FactsTaken);
         self.publish_versions(out);
+        let seen = std::mem::take(&mut self.seen_changed);
+        self.publish_seen(seen, out);
         self.publish_objects(&changed, out);
         let problems = self.complaints();
         if problems != self.problems {
@@ -248,6 +294,7 @@ impl Server<Message> for Kube {
         }
         if peer == wiring::PUBLISH {
             out.send(wiring::PUBLISH, Message::Served(Arc::clone(&self.versions)));
+            self.publish_seen(self.seen.keys().cloned().collect(), out);
             if let Some(lease) = &self.lease {
                 out.send(wiring::PUBLISH, Message::WriterLease(lease.clone()));
             }

@@ -2,7 +2,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::api::meta::{Kind, NamespacedName, ObjectKey};
+use crate::api::cluster::MANAGED_BY;
+use crate::api::meta::{Kind, Meta, NamespacedName, ObjectKey, Origin, Str};
+use crate::api::object::Service;
 use crate::api::objects::{Generated, HasMeta, Objects, Table};
 use crate::api::problem::{Problem, Severity};
 use crate::api::status::Statuses;
@@ -48,14 +50,27 @@ pub(super) fn merge(
         backend_traffic_policies: merger
             .read(&source.backend_traffic_policies, &old.backend_traffic_policies),
         external_backends: merger.read(&source.external_backends, &old.external_backends),
-        services: merger.made(Kind::Service, &source.services, &old.services, |g| &g.services),
+        services: merger.made(
+            Kind::Service,
+            &source.services,
+            &old.services,
+            |g| &g.services,
+            adopt_service,
+        ),
         endpoint_slices: merger.made(
             Kind::EndpointSlice,
             &source.endpoint_slices,
             &old.endpoint_slices,
             |g| &g.endpoint_slices,
+            |made, _| Arc::clone(made),
         ),
-        leases: merger.made(Kind::Lease, &source.leases, &old.leases, |g| &g.leases),
+        leases: merger.made(
+            Kind::Lease,
+            &source.leases,
+            &old.leases,
+            |g| &g.leases,
+            |made, _| Arc::clone(made),
+        ),
         skipped: Arc::clone(&old.skipped),
     };
     if source.skipped != old.skipped {
@@ -106,7 +121,8 @@ impl Merger<'_> {
         kind: Kind,
         source: &Table<T>,
         old: &Table<T>,
-        of: impl Fn(&Generated) -> &Vec<Arc<T>>,
+        of: fn(&Generated) -> &Vec<Arc<T>>,
+        adopt: fn(&Arc<T>, &T) -> Arc<T>,
     ) -> Table<T> {
         if self.statuses.values().all(|statuses| of(&statuses.generated).is_empty()) {
             return self.read(source, old);
@@ -115,6 +131,11 @@ impl Merger<'_> {
         for object in self.statuses.values().flat_map(|statuses| of(&statuses.generated)) {
             let name = &object.meta().name;
             match table.get(name) {
+                // It was made by an agent, and read back from the API server.
+                Some(served) if is_ours(served.meta()) => {
+                    let object = adopt(object, served);
+                    table.insert(object.meta().name.clone(), object);
+                }
                 Some(taken) => {
                     self.refused.push(refusal(kind, name, taken.meta().position("")));
                 }
@@ -146,6 +167,20 @@ impl Merger<'_> {
         self.changed = true;
         Arc::new(table)
     }
+}
+
+/// A Service that is made has in the API server what only that can give.
+fn adopt_service(made: &Arc<Service>, served: &Service) -> Arc<Service> {
+    let mut service = Service::clone(made);
+    service.meta.uid = Str::clone(&served.meta.uid);
+    service.meta.created = served.meta.created;
+    service.cluster_ips.clone_from(&served.cluster_ips);
+    service.status_ips.clone_from(&served.status_ips);
+    Arc::new(service)
+}
+
+fn is_ours(meta: &Meta) -> bool {
+    meta.origin == Origin::Cluster && meta.labels.get(MANAGED_BY.0).is_some_and(|by| &**by == MANAGED_BY.1)
 }
 
 fn refusal(

@@ -49,6 +49,8 @@ pub struct StoreServer {
     /// Generated objects that could not be taken.
     refused: Vec<Problem>,
     views: Views,
+    /// Who sees them.
+    viewers: &'static [ServerId],
     view: Option<Arc<View>>,
 }
 
@@ -57,9 +59,11 @@ pub struct StoreServer {
 impl StoreServer {
     /// A server that knows nothing yet. `unix_at_zero` is what the clock of the day showed (since 1970)
     /// when the monotonic clock showed [`Time::ZERO`].
-    pub fn new(unix_at_zero: Duration) -> Self {
+    /// `viewers` see all there is to show.
+    pub fn new(unix_at_zero: Duration, viewers: &'static [ServerId]) -> Self {
         Self {
             unix_at_zero,
+            viewers,
             source: None,
             statuses: BTreeMap::new(),
             changed: None,
@@ -104,7 +108,9 @@ impl StoreServer {
         if self.views.update(&self.statuses, &self.refused, unix) || !self.view_is_current() {
             let view = Arc::new(self.views.view(Arc::clone(&self.objects)));
             self.view = Some(Arc::clone(&view));
-            out.send(wiring::ADMIN, Message::View(view));
+            for viewer in self.viewers {
+                out.send(*viewer, Message::View(Arc::clone(&view)));
+            }
         }
     }
 
@@ -147,7 +153,9 @@ impl Server<Message> for StoreServer {
         if let Some(objects) = objects {
             out.send(peer, Message::Objects(Arc::clone(objects)));
         }
-        if let (wiring::ADMIN, Some(view)) = (peer, &self.view) {
+        if let Some(view) = &self.view
+            && self.viewers.contains(&peer)
+        {
             out.send(peer, Message::View(Arc::clone(view)));
         }
     }
