@@ -39,6 +39,10 @@ struct File {
 #[derive(Debug, Clone)]
 struct Entry {
     key: ObjectKey,
+    /// That of its content, if it is not broken.
+    hash: u64,
+    /// The document whose entries are all good, this one included.
+    document: Option<read::Print>,
     position: Position,
     /// None: it is broken and there is no version from before.
     object: Option<Object>,
@@ -66,6 +70,7 @@ pub struct Manifests {
     /// What was last sent; None before the first complete reading.
     sent: Option<Arc<Objects>>,
     problems: Vec<Problem>,
+    decoded: u64,
 }
 
 /// Decodes files that are all there is, as `pilus check` does. The problems are those of the decoding;
@@ -96,6 +101,11 @@ impl Manifests {
         Self { unix_at_zero, ..Self::default() }
     }
 
+    /// How many YAML documents were decoded since the start; for tests that count work instead of time.
+    pub const fn decoded(&self) -> u64 {
+        self.decoded
+    }
+
     /// Takes a batch of changes, read in the second `read_at` since 1970; returns whether the objects and
     /// whether the problems are others now.
     fn apply(&mut self, files: &Files, read_at: u64) -> (bool, bool) {
@@ -111,7 +121,7 @@ impl Manifests {
         self.missing.clone_from(&files.missing_directories);
         let old = self.sent.as_deref().cloned().unwrap_or_default();
         let merged = merge::merge(&self.files, &old);
-        self.known.retain(|key, _| merged.keys.contains(key));
+        self.known.retain(|key, _| merged.first.contains_key(key));
         let problems = self.problems(merged.problems);
         let problems_changed = self.sent.is_none() || problems != self.problems;
         self.problems = problems;
@@ -136,23 +146,26 @@ impl Manifests {
                 let known = &self.known;
                 let life =
                     |key: &ObjectKey, hash: u64| next_life(known.get(key), hash, read_at).life;
-                let mut hashes = BTreeMap::new();
-                let file = read::read(&name, bytes, &life, &mut hashes);
-                // A broken version is not in effect, so it does not count as a change.
-                let decoded: BTreeSet<&ObjectKey> = file
-                    .entries
-                    .iter()
-                    .filter(|entry| entry.object.is_some())
-                    .map(|entry| &entry.key)
-                    .collect();
-                hashes.retain(|key, _| decoded.contains(key));
-                for (key, hash) in hashes {
-                    let known = next_life(self.known.get(&key), hash, read_at);
-                    self.known.insert(key, known);
-                }
-                let old = self.files.remove(path).unwrap_or_default();
+                let mut old = self.files.remove(path).unwrap_or_default();
+                let (file, decoded) = read::read(&name, bytes, &mut old, known, &life);
+                self.decoded += decoded;
+                self.note_lives(&file, read_at);
                 let file = self.keep_last_good(file, old);
                 self.files.insert(path.to_owned(), file);
+            }
+        }
+    }
+
+    /// Remembers what the generations count. A broken version is not in effect, so it does not count as a change; nor
+    /// does a second definition.
+    fn note_lives(&mut self, file: &File, read_at: u64) {
+        let mut seen = BTreeSet::new();
+        for entry in file.entries.iter().filter(|entry| entry.object.is_some()) {
+            if seen.insert(&entry.key)
+                && !self.known.get(&entry.key).is_some_and(|it| it.hash == entry.hash)
+            {
+                let known = next_life(self.known.get(&entry.key), entry.hash, read_at);
+                self.known.insert(entry.key.clone(), known);
             }
         }
     }
@@ -162,6 +175,7 @@ impl Manifests {
     fn keep_last_good(&self, mut file: File, old: File) -> File {
         let mut before: BTreeMap<ObjectKey, Entry> =
             old.entries.into_iter().rev().map(|entry| (entry.key.clone(), entry)).collect();
+        // What was taken over whole is no longer among the old entries.
         for entry in &mut file.entries {
             let last = match before.remove(&entry.key) {
                 Some(old) => old.object,
@@ -183,6 +197,7 @@ impl Manifests {
             for mut entry in leftovers {
                 entry.is_stale = true;
                 entry.is_leftover = true;
+                entry.document = None;
                 entry.problems.clear();
                 file.entries.push(entry);
             }
