@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use read::Read;
+
 use crate::api::address::Generation;
 use crate::api::file::{FileState, Files};
 use crate::api::meta::{ObjectKey, Position, Str};
@@ -39,8 +41,8 @@ struct File {
 #[derive(Debug, Clone)]
 struct Entry {
     key: ObjectKey,
-    /// That of its content, if it is not broken.
-    hash: u64,
+    /// What was known of it when it was decoded, if it is not broken.
+    life: Option<Known>,
     /// The document whose entries are all good, this one included.
     document: Option<read::Print>,
     position: Position,
@@ -54,7 +56,7 @@ struct Entry {
 }
 
 /// What is remembered of an object as long as it exists.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Known {
     hash: u64,
     life: Life,
@@ -146,11 +148,11 @@ impl Manifests {
                 let known = &self.known;
                 let life =
                     |key: &ObjectKey, hash: u64| next_life(known.get(key), hash, read_at).life;
-                let mut old = self.files.remove(path).unwrap_or_default();
-                let (file, decoded) = read::read(&name, bytes, &mut old, known, &life);
+                let old = self.files.remove(path).unwrap_or_default();
+                let Read { file, decoded, keys } = read::read(&name, bytes, &old, known, &life);
                 self.decoded += decoded;
                 self.note_lives(&file, read_at);
-                let file = self.keep_last_good(file, old);
+                let file = self.keep_last_good(file, old, &keys);
                 self.files.insert(path.to_owned(), file);
             }
         }
@@ -161,21 +163,22 @@ impl Manifests {
     fn note_lives(&mut self, file: &File, read_at: u64) {
         let mut seen = BTreeSet::new();
         for entry in file.entries.iter().filter(|entry| entry.object.is_some()) {
-            if seen.insert(&entry.key)
-                && !self.known.get(&entry.key).is_some_and(|it| it.hash == entry.hash)
-            {
-                let known = next_life(self.known.get(&entry.key), entry.hash, read_at);
+            let (known, Some(life)) = (self.known.get(&entry.key), entry.life) else { continue };
+            if seen.insert(&entry.key) && known != Some(&life) {
+                let known = next_life(known, life.hash, read_at);
                 self.known.insert(entry.key.clone(), known);
             }
         }
     }
 
     /// Gives broken entries the version from before, unchanged entries their old [`Arc`], and takes over
-    /// the objects of documents that cannot be read at present.
-    fn keep_last_good(&self, mut file: File, old: File) -> File {
+    /// the objects of documents that cannot be read at present. `decoded` are the objects that were not taken over.
+    fn keep_last_good(&self, mut file: File, old: File, decoded: &BTreeSet<ObjectKey>) -> File {
+        // What was taken over is as it was, and need not be looked up.
+        let matters = |entry: &Entry| file.has_unknown || decoded.contains(&entry.key);
+        let entries = old.entries.into_iter().rev().filter(matters);
         let mut before: BTreeMap<ObjectKey, Entry> =
-            old.entries.into_iter().rev().map(|entry| (entry.key.clone(), entry)).collect();
-        // What was taken over whole is no longer among the old entries.
+            entries.map(|entry| (entry.key.clone(), entry)).collect();
         for entry in &mut file.entries {
             let last = match before.remove(&entry.key) {
                 Some(old) => old.object,
