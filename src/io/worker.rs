@@ -139,7 +139,7 @@ mod tests {
     use super::*;
     use crate::io::clock;
     use crate::io::event_loop::EventLoop;
-    use crate::kernel::Driver;
+    use crate::kernel::{Driver, Time};
     use std::sync::atomic::{AtomicU32, Ordering};
     use std::time::Duration;
 
@@ -158,7 +158,7 @@ mod tests {
             }
         });
         // The first look finds that the descriptor can be written.
-        EventLoop.wait(Some(crate::kernel::Time::ZERO));
+        EventLoop.wait(Some(Time::ZERO));
         let begun = clock::now();
         for turn in 0..100 {
             asked.store(turn + 1, Ordering::Release);

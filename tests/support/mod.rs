@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
-use std::rc::Rc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -286,24 +285,24 @@ impl World {
 
     fn tell(self, datapath: &Mailer<Message>, endpoint: &Mailer<Message>) {
         let (table, endpoints) = self.build();
-        endpoint.send(wiring::PROXY, Message::Endpoints(Rc::new(endpoints)));
-        datapath.send(wiring::PROXY, Message::Listeners(Rc::new(table)));
+        endpoint.send(wiring::PROXY, Message::Endpoints(Arc::new(endpoints)));
+        datapath.send(wiring::PROXY, Message::Listeners(Arc::new(table)));
     }
 
     fn build(self) -> (ListenerTable, Endpoints) {
         let mut table = ListenerTable { generation: Generation(1), ..ListenerTable::default() };
         for front in self.listeners {
             let addresses = front.addresses.clone();
-            let listener = Rc::new(front.build());
+            let listener = Arc::new(front.build());
             for address in addresses {
                 let key = (address, listener.port, listener.protocol.transport());
-                table.by_address.insert(key, Rc::clone(&listener));
+                table.by_address.insert(key, Arc::clone(&listener));
             }
             table.all.push(listener);
         }
         let mut endpoints = Endpoints::default();
         for (name, specs) in self.services {
-            let list: Rc<[Endpoint]> = specs.iter().map(EndpointSpec::build).collect();
+            let list: Arc<[Endpoint]> = specs.iter().map(EndpointSpec::build).collect();
             endpoints.by_port.insert(service_port(&name), list);
         }
         (table, endpoints)
@@ -395,11 +394,11 @@ fn hosts(routes: Vec<RouteSpec>) -> HostTable {
     for route in routes {
         let host = by_host.entry(route.host.clone()).or_default();
         host.prefix_depth = host.prefix_depth.max(route.prefix.matches('/').count());
-        host.prefix.insert(route.prefix.clone().into(), vec![Rc::new(route.build()).into()]);
+        host.prefix.insert(route.prefix.clone().into(), vec![Arc::new(route.build()).into()]);
     }
     let mut table = HostTable::default();
     for (name, host) in by_host {
-        let host = Rc::new(host);
+        let host = Arc::new(host);
         match name.strip_prefix("*.") {
             _ if name.is_empty() => table.any = Some(host),
             Some(parent) => drop(table.wildcard.insert(parent.into(), host)),
@@ -420,10 +419,10 @@ fn tls_table(names: Vec<(String, NameSpec)>) -> TlsTable {
                     not_after: None,
                     names: Vec::new(),
                 };
-                TlsAction::Terminate(Rc::new(Rc::new(certificate).into()))
+                TlsAction::Terminate(Arc::new(Arc::new(certificate).into()))
             }
             NameSpec::Passthrough(service) => {
-                TlsAction::Passthrough(Rc::new(RouteSpec::all(&service).build()))
+                TlsAction::Passthrough(Arc::new(RouteSpec::all(&service).build()))
             }
         };
         match name.strip_prefix("*.") {

@@ -1,5 +1,5 @@
 //! The entries of all files → one snapshot.
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -19,14 +19,14 @@ use crate::api::problem::{Problem, Severity};
 use crate::proto::object::Object;
 
 /// The result of a merge.
-pub(super) struct Merged {
+pub(super) struct Merged<'f> {
     pub(super) objects: Objects,
     /// Whether any table differs from the one before.
     pub(super) changed: bool,
     /// Second definitions of the same object.
     pub(super) problems: Vec<Problem>,
-    /// All objects, broken ones included.
-    pub(super) keys: BTreeSet<ObjectKey>,
+    /// The entries that count, one for each object, broken ones included.
+    pub(super) first: BTreeMap<&'f ObjectKey, &'f Entry>,
 }
 
 /// Tables under construction.
@@ -57,11 +57,11 @@ struct Tables {
     external_backends: Map<ExternalBackend>,
 }
 
-type Map<T> = BTreeMap<NamespacedName, Arc<T>>;
+type Map<T> = Vec<(NamespacedName, Arc<T>)>;
 
 /// Puts the entries together, in the order of paths and of the text in each; the first definition of an
 /// object wins.
-pub(super) fn merge(files: &BTreeMap<PathBuf, File>, old: &Objects) -> Merged {
+pub(super) fn merge<'f>(files: &'f BTreeMap<PathBuf, File>, old: &Objects) -> Merged<'f> {
     let mut first: BTreeMap<&ObjectKey, &Entry> = BTreeMap::new();
     let mut problems = Vec::new();
     let mut tables = Tables::default();
@@ -76,16 +76,14 @@ pub(super) fn merge(files: &BTreeMap<PathBuf, File>, old: &Objects) -> Merged {
             continue;
         }
         first.insert(&entry.key, entry);
-        if let Some(object) = &entry.object {
-            tables.insert(object);
-        }
     }
+    // In the order of their names, so that a table that has not changed is seen without making it.
+    first.values().filter_map(|entry| entry.object.as_ref()).for_each(|it| tables.insert(it));
     for (kind, count) in files.values().flat_map(|file| &file.skipped) {
         *skipped.entry(kind.clone()).or_default() += count;
     }
-    let keys = first.into_keys().cloned().collect();
     let (objects, changed) = tables.finish(old, skipped);
-    Merged { objects, changed, problems, keys }
+    Merged { objects, changed, problems, first }
 }
 
 fn second_definition(entry: &Entry, winner: &Entry) -> Problem {
@@ -102,11 +100,13 @@ fn second_definition(entry: &Entry, winner: &Entry) -> Problem {
 }
 
 fn insert<T: HasMeta>(table: &mut Map<T>, object: &Arc<T>) {
-    table.insert(object.meta().name.clone(), Arc::clone(object));
+    table.push((object.meta().name.clone(), Arc::clone(object)));
 }
 
 /// The old table if it holds the same objects, else the new one; and whether that is a change.
-fn share<T>(new: Map<T>, old: &Table<T>, changed: &mut bool) -> Table<T> {
+fn share<T>(mut new: Map<T>, old: &Table<T>, changed: &mut bool) -> Table<T> {
+    // Slices of one object have names of their own.
+    new.sort_by(|(a, _), (b, _)| a.cmp(b));
     let is_same = new.len() == old.len()
         && new.iter().zip(old.iter()).all(|((new_name, new), (old_name, old))| {
             new_name == old_name && Arc::ptr_eq(new, old)
@@ -115,7 +115,7 @@ fn share<T>(new: Map<T>, old: &Table<T>, changed: &mut bool) -> Table<T> {
         return Arc::clone(old);
     }
     *changed = true;
-    Arc::new(new)
+    Arc::new(new.into_iter().collect())
 }
 
 // === impl Tables ===

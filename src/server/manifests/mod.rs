@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use read::Read;
+
 use crate::api::address::Generation;
 use crate::api::file::{FileState, Files};
 use crate::api::meta::{ObjectKey, Position, Str};
@@ -39,6 +41,10 @@ struct File {
 #[derive(Debug, Clone)]
 struct Entry {
     key: ObjectKey,
+    /// What was known of it when it was decoded, if it is not broken.
+    life: Option<Known>,
+    /// The document whose entries are all good, this one included.
+    document: Option<read::Print>,
     position: Position,
     /// None: it is broken and there is no version from before.
     object: Option<Object>,
@@ -50,7 +56,7 @@ struct Entry {
 }
 
 /// What is remembered of an object as long as it exists.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Known {
     hash: u64,
     life: Life,
@@ -66,6 +72,7 @@ pub struct Manifests {
     /// What was last sent; None before the first complete reading.
     sent: Option<Arc<Objects>>,
     problems: Vec<Problem>,
+    decoded: u64,
 }
 
 /// Decodes files that are all there is, as `pilus check` does. The problems are those of the decoding;
@@ -96,6 +103,11 @@ impl Manifests {
         Self { unix_at_zero, ..Self::default() }
     }
 
+    /// How many YAML documents were decoded since the start; for tests that count work instead of time.
+    pub const fn decoded(&self) -> u64 {
+        self.decoded
+    }
+
     /// Takes a batch of changes, read in the second `read_at` since 1970; returns whether the objects and
     /// whether the problems are others now.
     fn apply(&mut self, files: &Files, read_at: u64) -> (bool, bool) {
@@ -111,7 +123,7 @@ impl Manifests {
         self.missing.clone_from(&files.missing_directories);
         let old = self.sent.as_deref().cloned().unwrap_or_default();
         let merged = merge::merge(&self.files, &old);
-        self.known.retain(|key, _| merged.keys.contains(key));
+        self.known.retain(|key, _| merged.first.contains_key(key));
         let problems = self.problems(merged.problems);
         let problems_changed = self.sent.is_none() || problems != self.problems;
         self.problems = problems;
@@ -136,32 +148,37 @@ impl Manifests {
                 let known = &self.known;
                 let life =
                     |key: &ObjectKey, hash: u64| next_life(known.get(key), hash, read_at).life;
-                let mut hashes = BTreeMap::new();
-                let file = read::read(&name, bytes, &life, &mut hashes);
-                // A broken version is not in effect, so it does not count as a change.
-                let decoded: BTreeSet<&ObjectKey> = file
-                    .entries
-                    .iter()
-                    .filter(|entry| entry.object.is_some())
-                    .map(|entry| &entry.key)
-                    .collect();
-                hashes.retain(|key, _| decoded.contains(key));
-                for (key, hash) in hashes {
-                    let known = next_life(self.known.get(&key), hash, read_at);
-                    self.known.insert(key, known);
-                }
                 let old = self.files.remove(path).unwrap_or_default();
-                let file = self.keep_last_good(file, old);
+                let Read { file, decoded, keys } = read::read(&name, bytes, &old, known, &life);
+                self.decoded += decoded;
+                self.note_lives(&file, read_at);
+                let file = self.keep_last_good(file, old, &keys);
                 self.files.insert(path.to_owned(), file);
             }
         }
     }
 
+    /// Remembers what the generations count. A broken version is not in effect, so it does not count as a change; nor
+    /// does a second definition.
+    fn note_lives(&mut self, file: &File, read_at: u64) {
+        let mut seen = BTreeSet::new();
+        for entry in file.entries.iter().filter(|entry| entry.object.is_some()) {
+            let (known, Some(life)) = (self.known.get(&entry.key), entry.life) else { continue };
+            if seen.insert(&entry.key) && known != Some(&life) {
+                let known = next_life(known, life.hash, read_at);
+                self.known.insert(entry.key.clone(), known);
+            }
+        }
+    }
+
     /// Gives broken entries the version from before, unchanged entries their old [`Arc`], and takes over
-    /// the objects of documents that cannot be read at present.
-    fn keep_last_good(&self, mut file: File, old: File) -> File {
+    /// the objects of documents that cannot be read at present. `decoded` are the objects that were not taken over.
+    fn keep_last_good(&self, mut file: File, old: File, decoded: &BTreeSet<ObjectKey>) -> File {
+        // What was taken over is as it was, and need not be looked up.
+        let matters = |entry: &Entry| file.has_unknown || decoded.contains(&entry.key);
+        let entries = old.entries.into_iter().rev().filter(matters);
         let mut before: BTreeMap<ObjectKey, Entry> =
-            old.entries.into_iter().rev().map(|entry| (entry.key.clone(), entry)).collect();
+            entries.map(|entry| (entry.key.clone(), entry)).collect();
         for entry in &mut file.entries {
             let last = match before.remove(&entry.key) {
                 Some(old) => old.object,
@@ -183,6 +200,7 @@ impl Manifests {
             for mut entry in leftovers {
                 entry.is_stale = true;
                 entry.is_leftover = true;
+                entry.document = None;
                 entry.problems.clear();
                 file.entries.push(entry);
             }
