@@ -11,8 +11,8 @@ use crate::proto::value::{Data, Value};
 pub(super) enum Others {
     /// All conditions of the object are ours.
     AreOurs,
-    /// Ours begin with this.
-    ButThisPrefix(&'static str),
+    /// Ours begin with one of these.
+    ButThesePrefixes(&'static [&'static str]),
 }
 
 /// The merge patch (RFC 7396) of `status`; None if `seen` is as wanted.
@@ -33,8 +33,8 @@ pub(super) fn patch(seen: &Value, wanted: Value, others: Others) -> Option<Value
             }
         }
     }
-    if let Others::ButThisPrefix(prefix) = others {
-        keep_foreign(seen, &mut wanted, prefix);
+    if let Others::ButThesePrefixes(ours) = others {
+        keep_foreign(seen, &mut wanted, ours);
     }
     keep_times(seen, &mut wanted);
     let mut patch = Value::map();
@@ -106,11 +106,14 @@ fn keep_times(seen: &Value, wanted: &mut Value) {
     }
 }
 
-/// Conditions that do not begin with `prefix` are somebody else's.
-fn keep_foreign(seen: &Value, wanted: &mut Value, prefix: &str) {
-    let kind = |condition: &Value| condition.get("type").map(plain).unwrap_or_default();
+/// Conditions that do not begin with one of `prefixes` are somebody else's.
+fn keep_foreign(seen: &Value, wanted: &mut Value, prefixes: &[&str]) {
+    let is_ours = |condition: &Value| {
+        let kind = condition.get("type").and_then(Value::as_str).unwrap_or_default();
+        prefixes.iter().any(|prefix| kind.starts_with(prefix))
+    };
     let foreign: Vec<Value> =
-        items(seen, "conditions").iter().filter(|it| !kind(it).starts_with(prefix)).cloned().collect();
+        items(seen, "conditions").iter().filter(|it| !is_ours(it)).cloned().collect();
     let ours = items(wanted, "conditions").to_vec();
     let had = seen.get("conditions").is_some();
     if had || !ours.is_empty() {
@@ -197,7 +200,7 @@ mod tests {
             r#"{{"conditions":[{}],"loadBalancer":{{"ingress":[{{"ip":"a"}}]}}}}"#,
             condition("cilium.io/x", "True", 2)
         );
-        let others = Others::ButThisPrefix("cilium.io/");
+        let others = Others::ButThesePrefixes(&["cilium.io/", "pilus.dev/"]);
         let patch = patched(&seen, &wanted, others).unwrap();
         assert!(patch.contains("theirs") && patch.contains("cilium.io/x") && patch.contains("ingress"));
         assert_eq!(patched(&seen, r#"{"loadBalancer":{}}"#, others), None);

@@ -11,6 +11,7 @@ mod merge;
 mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ const AGAIN: Duration = Duration::from_secs(2);
 const LATER: Duration = Duration::from_secs(30);
 /// A new writer deletes nothing before this: it may not have computed everything yet.
 const SETTLE: Duration = Duration::from_secs(10);
+/// How often the same is written to one object within [`LATER`].
+const MAX_REPEATS: u32 = 5;
 /// Changes of a moment are written together.
 const GATHER: Duration = Duration::from_millis(20);
 
@@ -75,6 +78,8 @@ pub struct Publish {
     /// Not to be tried before.
     waiting: BTreeMap<Target, Time>,
     writing: BTreeMap<WriteId, Target>,
+    /// The last patch of each status: its hash, since when it is written again and again, and how often.
+    patched: BTreeMap<ObjectKey, (u64, Time, u32)>,
     next_id: WriteId,
     events: event::Events,
     /// Why writes fail, by kind.
@@ -101,6 +106,7 @@ impl Publish {
             gathering: None,
             waiting: BTreeMap::new(),
             writing: BTreeMap::new(),
+            patched: BTreeMap::new(),
             next_id: 1,
             events: event::Events::default(),
             refusals: BTreeMap::new(),
@@ -117,6 +123,10 @@ impl Publish {
 
     fn touch(&mut self, now: Time, target: Target) {
         if self.leading_since.is_some() {
+            // What was put off long stays so.
+            if self.waiting.get(&target).is_some_and(|at| *at > now + AGAIN) {
+                return;
+            }
             self.waiting.remove(&target);
             self.dirty.insert(target);
             self.gathering.get_or_insert(now + GATHER);
@@ -155,6 +165,9 @@ impl Publish {
 
     fn saw(&mut self, now: Time, objects: &SeenObjects) {
         for (key, seen) in objects.iter() {
+            if seen.is_none() {
+                self.patched.remove(key);
+            }
             match seen {
                 Some(seen) => self.seen.insert(key.clone(), Arc::clone(seen)),
                 None => self.seen.remove(key),
@@ -225,7 +238,7 @@ impl Publish {
     fn difference(&mut self, now: Time, target: &Target) -> Option<(Verb, String, String)> {
         match target {
             Target::Election => None,
-            Target::Status(key) => self.status_difference(key),
+            Target::Status(key) => self.status_difference(now, key),
             Target::Made(key) => self.made_difference(now, key),
             Target::Event(id) => {
                 let seen = &self.seen;
@@ -236,7 +249,7 @@ impl Publish {
         }
     }
 
-    fn status_difference(&self, key: &ObjectKey) -> Option<(Verb, String, String)> {
+    fn status_difference(&mut self, now: Time, key: &ObjectKey) -> Option<(Verb, String, String)> {
         let seen = self.seen.get(key)?;
         let (wanted, others) = wanted::status(key, self.view.statuses.get(key))?;
         let before = match &*seen.status {
@@ -244,6 +257,20 @@ impl Publish {
             text => parse_json(text).ok()?,
         };
         let patch = patch(&before, wanted, others)?;
+        let mut hasher = DefaultHasher::new();
+        hasher.write(to_json_compact(&patch).as_bytes());
+        // The same once more: somebody undoes it, and two who never give up are a storm.
+        let hash = hasher.finish();
+        let last = self.patched.entry(key.clone()).or_insert((hash, now, 0));
+        if last.0 != hash || now >= last.1 + LATER {
+            *last = (hash, now, 0);
+        }
+        last.2 += 1;
+        if last.2 > MAX_REPEATS {
+            let until = last.1 + LATER;
+            self.waiting.insert(Target::Status(key.clone()), until);
+            return None;
+        }
         let path = wanted::path(key, &self.versions)? + "/status?fieldManager=pilus";
         let metadata = Value::map().with("resourceVersion", &*seen.version);
         let body = Value::map().with("metadata", metadata).with("status", patch);

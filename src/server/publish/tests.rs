@@ -245,6 +245,20 @@ fn what_fails_is_tried_again_and_what_is_forbidden_is_said() {
 }
 
 #[test]
+fn somebody_who_undoes_everything_is_not_fought_at_full_speed() {
+    let mut bench = Bench::new("n1");
+    bench.put("s", "{}", None);
+    bench.handle(Message::View(view(&[("s", "10.0.0.1")], &[])));
+    bench.lead();
+    for _ in 0..100 {
+        bench.put("s", "{}", None);
+        bench.run(Duration::from_millis(300));
+    }
+    let writes = bench.writes().len();
+    assert!((1..=10).contains(&writes), "{writes} in 30 s");
+}
+
+#[test]
 fn a_version_that_is_too_old_is_not_forced() {
     let mut bench = Bench::new("n1");
     bench.put("s", "{}", None);

@@ -12,7 +12,7 @@ use crate::proto::object::{conditions, gateway_status};
 use crate::proto::value::{Value, parse_json, to_json_compact};
 
 /// Conditions of ours on objects that others have conditions on as well.
-const OUR_CONDITIONS: &str = "cilium.io/";
+const OUR_CONDITIONS: &[&str] = &["cilium.io/", "pilus.dev/"];
 
 /// The path of an object; None if its kind is not served.
 pub(super) fn path(key: &ObjectKey, versions: &ServedVersions) -> Option<String> {
@@ -30,7 +30,7 @@ pub(super) fn path(key: &ObjectKey, versions: &ServedVersions) -> Option<String>
 
 /// The status that an object of ours is to have; None if it is none of our business.
 pub(super) fn status(key: &ObjectKey, shown: Option<&ShownStatus>) -> Option<(Value, Others)> {
-    let foreign = Others::ButThisPrefix(OUR_CONDITIONS);
+    let foreign = Others::ButThesePrefixes(OUR_CONDITIONS);
     let with_conditions = |mut status: Value| {
         let ours = shown.map_or(&[][..], |shown| &shown.conditions);
         if !ours.is_empty() {
