@@ -54,9 +54,17 @@ pub(super) async fn handshake(mut connection: Connection) -> Option<Connection> 
             pass_through(connection, route).await;
             None
         }
-        Some(TlsAction::Refuse(_)) | None => {
+        Some(TlsAction::Refuse(_)) => {
             count(|c| c.tls_unknown_names.add());
             refuse(connection, UNRECOGNIZED_NAME).await
+        }
+        // An alert would say that somebody here speaks TLS; for a name that nobody has there is nobody, and what the suite
+        // of Gateway API wants to see for a TLSRoute is a connection that is reset.
+        None => {
+            count(|c| c.tls_unknown_names.add());
+            count(|c| c.tls_failures.add());
+            connection.client.reset_on_close();
+            None
         }
     }
 }
@@ -129,7 +137,10 @@ async fn terminate(
 async fn pass_through(mut connection: Connection, route: &Arc<Route>) {
     match forward::reach(&connection, route).await {
         Some((upstream, _lease)) => forward::join(&mut connection, upstream).await,
-        // There is no better word for "the backend is not there" before a handshake.
-        None => _ = refuse(connection, INTERNAL_ERROR).await,
+        // Nobody is there who could speak TLS.
+        None => {
+            count(|c| c.tls_failures.add());
+            connection.client.reset_on_close();
+        }
     }
 }
