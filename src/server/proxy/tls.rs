@@ -54,13 +54,9 @@ pub(super) async fn handshake(mut connection: Connection) -> Option<Connection> 
             pass_through(connection, route).await;
             None
         }
-        Some(TlsAction::Refuse(_)) => {
-            count(|c| c.tls_unknown_names.add());
-            refuse(connection, UNRECOGNIZED_NAME).await
-        }
         // An alert would say that somebody here speaks TLS; for a name that nobody has there is nobody, and what the suite
         // of Gateway API wants to see for a TLSRoute is a connection that is reset.
-        None => {
+        Some(TlsAction::Refuse(_)) | None => {
             count(|c| c.tls_unknown_names.add());
             count(|c| c.tls_failures.add());
             connection.client.reset_on_close();
