@@ -38,8 +38,12 @@ struct Beating {
 }
 
 impl Server<Message> for Beating {
-    fn handle(&mut self, _: Time, _: ServerId, message: Message, _: &mut Outbox<Message>) {
-        self.heard.lock().unwrap().push(message);
+    fn handle(&mut self, now: Time, from: ServerId, message: Message, _: &mut Outbox<Message>) {
+        if from == HERE {
+            self.next = now; // it may begin
+        } else {
+            self.heard.lock().unwrap().push(message);
+        }
     }
 
     fn timeout(&self) -> Option<Time> {
@@ -95,7 +99,7 @@ fn the_first_thread_beats_while_the_second_is_busy_and_nothing_is_lost() {
             };
             let here = move || -> Box<dyn Server<Message>> {
                 let (beats, heard) = (Arc::clone(&beats), Arc::clone(&heard));
-                Box::new(Beating { beats, heard, next: Time::ZERO })
+                Box::new(Beating { beats, heard, next: Time::MAX })
             };
             add(HERE, "here", &[THERE], Box::new(here));
             let built = AtomicBool::new(false);
@@ -111,6 +115,7 @@ fn the_first_thread_beats_while_the_second_is_busy_and_nothing_is_lost() {
     let mut kernel = Kernel::new();
     let second = worker::split(&mut kernel, &[HERE], &[THERE], wire).unwrap();
     let mailer = kernel.mailer(HERE);
+    assert!(mailer.send(HERE, Message::State(0)));
     let mut driver = EventLoop;
     let mut turn_until = |so: &mut dyn FnMut() -> bool| {
         while !so() {
