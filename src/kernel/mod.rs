@@ -1,4 +1,4 @@
-//! The microkernel: mailboxes, timers, a virtual clock and a supervisor for servers that share one thread.
+//! The microkernel: mailboxes, timers, a virtual clock and a supervisor for servers that share a thread.
 //!
 //! It knows no Kubernetes, HTTP or BPF word. A server is a plain struct (see [`Server`]) that is handed
 //! the time and one message at a time and answers with messages in its [`Outbox`]; it has no clock, no
