@@ -68,8 +68,8 @@ fn run(config: Config) -> ExitCode {
     let stats = proxy::stats_reader();
     let wire = move |kernel: &mut Kernel<Message>| wire(kernel, &config, api.as_ref(), &sockets, stats);
     let mut kernel = Kernel::new();
-    let _woken = match worker::split(&mut kernel, to::EFFECTS, to::OBJECTS, wire) {
-        Ok(woken) => woken,
+    let second = match worker::split(&mut kernel, to::EFFECTS, to::OBJECTS, wire) {
+        Ok(second) => second,
         Err(error) => {
             log::error!("the servers cannot be started: {error}");
             return ExitCode::FAILURE;
@@ -79,6 +79,7 @@ fn run(config: Config) -> ExitCode {
     notifier.spawn_watchdog();
     pilus::kernel::run(&mut kernel, &mut EventLoop);
     notifier.stopping();
+    second.end();
     ExitCode::SUCCESS
 }
 

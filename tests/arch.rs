@@ -158,3 +158,19 @@ fn main_stays_small() {
     let lines = main.lines().count();
     assert!(lines < 150, "{lines} lines: main.rs is the wiring and nothing else");
 }
+
+#[test]
+fn every_server_runs_on_one_of_the_two_threads() {
+    use pilus::api::wiring::{EFFECTS, OBJECTS};
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api/message.rs");
+    let text = fs::read_to_string(path).unwrap();
+    let numbers = text
+        .lines()
+        .filter_map(|line| line.split_once(": ServerId = ServerId(")?.1.strip_suffix(");"));
+    let mut named: Vec<u8> = numbers.map(|number| number.parse().unwrap()).collect();
+    named.sort_unstable();
+    let mut placed: Vec<u8> = EFFECTS.iter().chain(OBJECTS).map(|id| id.0).collect();
+    placed.sort_unstable();
+    assert!(named.len() > 10);
+    assert_eq!(named, placed);
+}

@@ -3,11 +3,13 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::process;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
+use std::thread::JoinHandle;
 
 use super::event_loop::EventLoop;
 use super::reactor::AsyncFd;
-use crate::kernel::{self, Kernel, Lane, Link, Message, ServerId};
+use crate::kernel::{self, Driver, Kernel, Lane, Link, Message, ServerId, Time};
 
 /// How much less of a contended processor the thread gets than one of the default priority: a third (setpriority(2)). On
 /// a machine with one core requests and adverts go first, and a new configuration is still there in good time.
@@ -85,9 +87,50 @@ impl<M: Message> Half<M> {
     }
 }
 
+/// The second thread.
+pub struct Second {
+    ending: Arc<AtomicBool>,
+    waker: LoopWaker,
+    thread: JoinHandle<()>,
+    /// So that the first one is woken.
+    _attached: AsyncFd,
+}
+
+/// The driver of the second thread, which ends when the first one says so.
+struct SecondLoop(Arc<AtomicBool>);
+
+// === impl Second ===
+
+impl Second {
+    /// Ends it when it has done what it is doing, and waits for that.
+    pub fn end(self) {
+        self.ending.store(true, Ordering::Release);
+        self.waker.wake();
+        let _ = self.thread.join();
+    }
+}
+
+impl Driver for SecondLoop {
+    fn now(&self) -> Time {
+        EventLoop.now()
+    }
+
+    fn run_tasks(&mut self) -> bool {
+        EventLoop.run_tasks()
+    }
+
+    fn wait(&mut self, deadline: Option<Time>) {
+        EventLoop.wait(deadline);
+    }
+
+    fn stopped(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
 /// Adds the servers `here` of those that `wire` adds to `kernel`, starts a thread at a lower priority with a kernel for
-/// those `there`, and returns when all have done what they can do without input. The kernel is woken as long as what is
-/// returned lives. If the thread ends, so does the program: half of it would be a node that promises what it cannot keep.
+/// those `there`, and returns when all have done what they can do without input. If the thread ends by itself, so does
+/// the program: half of it would be a node that promises what it cannot keep.
 ///
 /// # Errors
 /// Those of `wire`, and the kernel's: no descriptors or threads are left.
@@ -96,34 +139,39 @@ pub fn split<M: Message>(
     here: &'static [ServerId],
     there: &'static [ServerId],
     wire: impl Fn(&mut Kernel<M>) -> io::Result<()> + Send + 'static,
-) -> io::Result<AsyncFd> {
+) -> io::Result<Second> {
     let [here, there] = Half::both(here, there)?;
-    let attached = here.connect(kernel)?;
+    let waker = there.waker.clone();
+    let _attached = here.connect(kernel)?;
     wire(kernel)?;
+    let ending = Arc::new(AtomicBool::new(false));
+    let mut driver = SecondLoop(Arc::clone(&ending));
     let (started, is_started) = channel();
     let run = move || -> io::Result<()> {
         let mut kernel = Kernel::new();
         let _attached = there.connect(&mut kernel)?;
         wire(&mut kernel)?;
-        kernel::settle(&mut kernel, &EventLoop);
+        kernel::settle(&mut kernel, &driver);
         let _ = started.send(());
-        kernel::run(&mut kernel, &mut EventLoop);
+        kernel::run(&mut kernel, &mut driver);
         Ok(())
     };
     let run = move || {
         lower_priority();
-        if let Ok(Err(error)) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)) {
-            log::error!("{error}");
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)) {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => log::error!("{error}"),
+            Err(_) => {} // the panic has been printed
         }
-        log::error!("the second thread has ended, and so does the program");
+        log::error!("the second thread has died, and so does the program");
         process::exit(1);
     };
-    std::thread::Builder::new().name("objects".to_owned()).spawn(run)?;
+    let thread = std::thread::Builder::new().name("objects".to_owned()).spawn(run)?;
     kernel::settle(kernel, &EventLoop);
     // An error is the end of the other thread, and so of the program.
     let _ = is_started.recv();
     kernel::settle(kernel, &EventLoop);
-    Ok(attached)
+    Ok(Second { ending, waker, thread, _attached })
 }
 
 /// For the calling thread. Without the right to it nothing else is worse than it was.
@@ -139,8 +187,7 @@ mod tests {
     use super::*;
     use crate::io::clock;
     use crate::io::event_loop::EventLoop;
-    use crate::kernel::{Driver, Time};
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
     use std::time::Duration;
 
     #[test]

@@ -1,4 +1,4 @@
-//! The microkernel: mailboxes, timers, a virtual clock and a supervisor for servers that share one thread.
+//! The microkernel: mailboxes, timers, a virtual clock and a supervisor for servers that share a thread.
 //!
 //! It knows no Kubernetes, HTTP or BPF word. A server is a plain struct (see [`Server`]) that is handed
 //! the time and one message at a time and answers with messages in its [`Outbox`]; it has no clock, no
@@ -13,6 +13,7 @@ mod bus;
 mod lane;
 mod mailbox;
 mod outbox;
+mod retired;
 mod run;
 mod server;
 pub mod supervisor;
@@ -22,6 +23,7 @@ pub use bus::{Kernel, Mailer, ServerReport, ServerState, Wiring};
 pub use lane::{Lane, Link};
 pub use mailbox::Mailbox;
 pub use outbox::Outbox;
+pub use retired::Retired;
 pub use run::{Driver, run, settle};
 pub use server::{Message, Server, ServerId};
 pub use time::Time;

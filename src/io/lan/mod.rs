@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,11 +50,11 @@ pub struct Lan {
 /// The sockets on one interface. Dropping it ends its tasks and closes them.
 struct Port {
     name: String,
-    packet: Arc<AsyncFd>,
+    packet: Rc<AsyncFd>,
     vrrp4: Option<OwnedFd>,
     vrrp6: Option<OwnedFd>,
-    peers4: Option<Arc<AsyncFd>>,
-    peers6: Option<Arc<AsyncFd>>,
+    peers4: Option<Rc<AsyncFd>>,
+    peers6: Option<Rc<AsyncFd>>,
     groups: BTreeSet<Ipv6Addr>,
     tasks: Vec<Task<()>>,
 }
@@ -140,7 +141,7 @@ impl Lan {
         }
         let mut results = Vec::new();
         for (&index, port) in &self.ports {
-            let send = |fd: &Option<Arc<AsyncFd>>, group| match fd {
+            let send = |fd: &Option<Rc<AsyncFd>>, group| match fd {
                 Some(fd) => {
                     let port = socket::PEER_PORT;
                     socket::send_to(fd.as_fd(), index, None, group, port, payload)
@@ -199,8 +200,8 @@ impl Server<Message> for Lan {
 impl Port {
     fn open(index: IfIndex, mailer: &Mailer<Message>) -> io::Result<Self> {
         let name = socket::interface_name(index)?;
-        let packet = Arc::new(AsyncFd::new(socket::packet(index)?)?);
-        let mut tasks = vec![spawn(read_frames(index, Arc::clone(&packet), mailer.clone()))];
+        let packet = Rc::new(AsyncFd::new(socket::packet(index)?)?);
+        let mut tasks = vec![spawn(read_frames(index, Rc::clone(&packet), mailer.clone()))];
         // A machine without IPv6, or an interface without IPv4, can do with the other.
         let optional = |what: &str, result: io::Result<OwnedFd>| match result {
             Ok(fd) => Some(fd),
@@ -212,8 +213,8 @@ impl Port {
         let vrrp4 = optional("VRRP over IPv4", socket::vrrp(index, &name, false));
         let vrrp6 = optional("VRRP over IPv6", socket::vrrp(index, &name, true));
         let mut peers = |what: &str, result: io::Result<OwnedFd>| {
-            let fd = Arc::new(AsyncFd::new(optional(what, result)?).ok()?);
-            tasks.push(spawn(read_peers(Arc::clone(&fd), mailer.clone())));
+            let fd = Rc::new(AsyncFd::new(optional(what, result)?).ok()?);
+            tasks.push(spawn(read_peers(Rc::clone(&fd), mailer.clone())));
             Some(fd)
         };
         let peers4 = peers("messages over IPv4", socket::peers(index, &name, false));
@@ -269,7 +270,7 @@ fn note(fd: &AsyncFd, error: Option<&io::Error>) -> bool {
     }
 }
 
-async fn read_frames(index: IfIndex, fd: Arc<AsyncFd>, mailer: Mailer<Message>) {
+async fn read_frames(index: IfIndex, fd: Rc<AsyncFd>, mailer: Mailer<Message>) {
     let mut buffer = [0; LONGEST_FRAME];
     loop {
         fd.readable().await;
@@ -300,7 +301,7 @@ fn deliver(index: IfIndex, frame: &[u8], mailer: &Mailer<Message>) {
     mailer.send(wiring::ANNOUNCE, message);
 }
 
-async fn read_peers(fd: Arc<AsyncFd>, mailer: Mailer<Message>) {
+async fn read_peers(fd: Rc<AsyncFd>, mailer: Mailer<Message>) {
     let mut buffer = [0; MAX_PEER_BYTES + 1];
     loop {
         fd.readable().await;

@@ -25,7 +25,7 @@ use crate::api::objects::{Generated, Objects};
 use crate::api::problem::{Problem, Severity};
 use crate::api::status::Statuses;
 use crate::api::{Message, wiring};
-use crate::kernel::{Outbox, Server, ServerId, Time};
+use crate::kernel::{Outbox, Retired, Server, ServerId, Time};
 
 /// All complaints about the endpoints of the Services in `objects`. For `pilus check`.
 pub fn check(objects: &Objects) -> Vec<Problem> {
@@ -39,6 +39,8 @@ pub struct EndpointServer {
     /// What was computed for each Service, and from what.
     services: HashMap<NamespacedName, Known>,
     endpoints: Arc<Endpoints>,
+    /// Those of before, which the proxy may still have.
+    retired: Retired<Endpoints>,
     statuses: Arc<Statuses>,
     /// The names of XBackends that are to be looked up, and what they have been found to be.
     names: Arc<BTreeSet<Str>>,
@@ -68,7 +70,7 @@ impl EndpointServer {
         self.computed
     }
 
-    fn compute(&mut self, objects: &Objects, out: &mut Outbox<Message>) {
+    fn compute(&mut self, now: Time, objects: &Objects, out: &mut Outbox<Message>) {
         let index = PodIndex::new(objects);
         let slices = slices_by_service(objects);
         let mut known = HashMap::with_capacity(objects.services.len());
@@ -86,10 +88,10 @@ impl EndpointServer {
         }
         self.services = known;
         self.resolve(objects, out);
-        self.publish(objects, out);
+        self.publish(now, objects, out);
     }
 
-    fn publish(&mut self, objects: &Objects, out: &mut Outbox<Message>) {
+    fn publish(&mut self, now: Time, objects: &Objects, out: &mut Outbox<Message>) {
         let mut endpoints = Endpoints::default();
         let mut generated = Generated::default();
         for name in objects.services.keys() {
@@ -103,7 +105,8 @@ impl EndpointServer {
         let external = objects.external_backends.values();
         endpoints.by_port.extend(external.map(|it| self.external(it)));
         if self.objects.is_none() || endpoints.by_port != self.endpoints.by_port {
-            self.endpoints = Arc::new(endpoints);
+            let former = std::mem::replace(&mut self.endpoints, Arc::new(endpoints));
+            self.retired.add(now, former);
             self.send_endpoints(wiring::PROXY, out);
             self.send_endpoints(wiring::ANNOUNCE, out);
             self.send_endpoints(wiring::ADMIN, out);
@@ -195,22 +198,30 @@ impl EndpointServer {
 }
 
 impl Server<Message> for EndpointServer {
-    fn handle(&mut self, _now: Time, _from: ServerId, message: Message, out: &mut Outbox<Message>) {
+    fn handle(&mut self, now: Time, _from: ServerId, message: Message, out: &mut Outbox<Message>) {
         match message {
             Message::Objects(objects) => {
                 if self.is_new(&objects) {
-                    self.compute(&objects, out);
+                    self.compute(now, &objects, out);
                 }
                 self.objects = Some(objects);
             }
             Message::Resolved(resolved) => {
                 self.resolved = resolved;
                 if let Some(objects) = self.objects.clone() {
-                    self.publish(&objects, out);
+                    self.publish(now, &objects, out);
                 }
             }
             _ => {}
         }
+    }
+
+    fn timeout(&self) -> Option<Time> {
+        self.retired.timeout()
+    }
+
+    fn tick(&mut self, now: Time, _out: &mut Outbox<Message>) {
+        self.retired.sweep(now);
     }
 
     fn peer_restarted(&mut self, _now: Time, peer: ServerId, out: &mut Outbox<Message>) {

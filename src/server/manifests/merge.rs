@@ -104,18 +104,30 @@ fn insert<T: HasMeta>(table: &mut Map<T>, object: &Arc<T>) {
 }
 
 /// The old table if it holds the same objects, else the new one; and whether that is a change.
-fn share<T>(mut new: Map<T>, old: &Table<T>, changed: &mut bool) -> Table<T> {
-    // Slices of one object have names of their own.
-    new.sort_by(|(a, _), (b, _)| a.cmp(b));
-    let is_same = new.len() == old.len()
-        && new.iter().zip(old.iter()).all(|((new_name, new), (old_name, old))| {
-            new_name == old_name && Arc::ptr_eq(new, old)
-        });
-    if is_same {
+fn share<T>(new: Map<T>, old: &Table<T>, changed: &mut bool) -> Table<T> {
+    // Almost always in the order of the names already; only slices may not be.
+    if is_same(new.iter().map(|(name, object)| (name, object)), old) {
+        return Arc::clone(old);
+    }
+    let mut table = BTreeMap::new();
+    for (name, object) in new {
+        table.insert(name, object);
+    }
+    if is_same(table.iter(), old) {
         return Arc::clone(old);
     }
     *changed = true;
-    Arc::new(new.into_iter().collect())
+    Arc::new(table)
+}
+
+fn is_same<'a, T: 'a>(
+    new: impl ExactSizeIterator<Item = (&'a NamespacedName, &'a Arc<T>)>,
+    old: &Table<T>,
+) -> bool {
+    new.len() == old.len()
+        && new
+            .zip(old.iter())
+            .all(|((new_name, new), (old_name, old))| Arc::ptr_eq(new, old) && new_name == old_name)
 }
 
 // === impl Tables ===

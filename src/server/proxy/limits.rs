@@ -102,3 +102,6 @@ pub(super) const UDP_FLOWS: usize = 4096;
 pub(super) const UDP_FLOW_LOOKS: usize = 16;
 /// Bytes of a ClientHello that are waited for. Post-quantum key shares make it 2 KiB; a record holds 16.
 pub(super) const CLIENT_HELLO_BYTES: usize = 16 * 1024 + 5;
+/// Weighted routes whose turns are remembered from one table to the next. A hundred bytes each; who has more of them in
+/// use begins anew with those that were not asked for the longest.
+pub(super) const MAX_FORMER_TURNS: usize = 16_384;

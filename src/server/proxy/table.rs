@@ -6,20 +6,22 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::balance::{Plan, identity};
+use super::balance::{Credits, Plan, identity};
 use super::cluster::Cluster;
+use super::limits::MAX_FORMER_TURNS;
 use super::upstream::Hosts;
 use crate::api::address::Port;
 use crate::api::datapath::Transport;
 use crate::api::endpoint::{Endpoint, Endpoints, ServicePort};
 use crate::api::route::{
-    Action, Backend, Listener, ListenerProtocol, ListenerTable, Route, Target, TlsAction,
-    UpstreamSettings,
+    Action, Backend, Listener, ListenerProtocol, ListenerTable, Route, Target, UpstreamSettings,
 };
 use crate::io::tcp::ANY;
 use crate::kernel::Time;
 
 type Doors = HashMap<(Option<IpAddr>, Port, Transport), Door>;
+/// With the number of replacements since it was somebody's turn.
+type Turns = HashMap<u64, (u32, Credits)>;
 type Plans = HashMap<*const Route, Rc<Plan>, BuildHasherDefault<PointerHasher>>;
 /// Usually one of a Service port: backends rarely differ in their settings.
 type Clusters = HashMap<ServicePort, Vec<Made>>;
@@ -40,6 +42,8 @@ pub(super) struct Snapshot {
     /// Keeps the routes, whose addresses are the keys of `plans`, alive.
     table: Arc<ListenerTable>,
     plans: RefCell<Plans>,
+    /// Whose turn it was at weighted routes of the snapshots before, by the identity of the route.
+    turns: Turns,
     clusters: RefCell<Clusters>,
     hosts: Rc<Hosts>,
 }
@@ -73,6 +77,7 @@ impl Snapshot {
             endpoints: Arc::default(),
             table: Arc::default(),
             plans: RefCell::default(),
+            turns: Turns::new(),
             clusters: RefCell::default(),
             hosts,
         }
@@ -95,10 +100,10 @@ impl Snapshot {
             endpoints,
             table,
             plans: RefCell::default(),
+            turns: before.turns_so_far(),
             clusters: RefCell::new(clusters),
             hosts,
         };
-        snapshot.keep_turns(before);
         (snapshot, conflicts)
     }
 
@@ -178,7 +183,11 @@ impl Snapshot {
             Action::Forward(backends) => backends,
             Action::RedirectHttps(_) | Action::Redirect(_) | Action::Refuse(..) => &[],
         };
-        let plan = Rc::new(Plan::new(backends, &mut |backend| self.cluster(backend)));
+        let plan = Plan::new(identity(route), backends, &mut |backend| self.cluster(backend));
+        if let Some((_, credits)) = plan.identity().and_then(|identity| self.turns.get(&identity)) {
+            plan.go_on(credits);
+        }
+        let plan = Rc::new(plan);
         self.plans.borrow_mut().insert(Arc::as_ptr(route), Rc::clone(&plan));
         plan
     }
@@ -205,31 +214,25 @@ impl Snapshot {
     }
 
     /// Lets weighted routes go on where their predecessors were, so that shares stay exact however often the tables
-    /// are replaced.
-    fn keep_turns(&self, before: &Self) {
-        let former: HashMap<u64, Rc<Plan>> = {
-            let plans = before.plans.borrow();
-            let turning = plans.iter().filter(|(_, plan)| plan.has_turns());
-            let known: HashMap<*const Route, &Rc<Plan>> =
-                turning.map(|(route, plan)| (*route, plan)).collect();
-            if known.is_empty() {
-                return;
+    /// are replaced. Costs what the routes in use cost, not what the table does.
+    fn turns_so_far(&self) -> Turns {
+        let mut turns: Turns = self
+            .turns
+            .iter()
+            .map(|(identity, (age, credits))| (*identity, (age + 1, Rc::clone(credits))))
+            .collect();
+        for plan in self.plans.borrow().values() {
+            if let Some(identity) = plan.identity() {
+                turns.insert(identity, (0, plan.credits()));
             }
-            let mut former = HashMap::new();
-            each_route(&before.table, &mut |route| {
-                if let Some(plan) = known.get(&Arc::as_ptr(route))
-                    && let Some(identity) = identity(route)
-                {
-                    former.insert(identity, Rc::clone(plan));
-                }
-            });
-            former
-        };
-        each_route(&self.table, &mut |route| {
-            if let Some(before) = identity(route).and_then(|identity| former.get(&identity)) {
-                self.plan(route).go_on(before);
-            }
-        });
+        }
+        // Of routes that nobody has asked for since, or that are gone.
+        let mut oldest = turns.values().map(|(age, _)| *age).max().unwrap_or(0);
+        while turns.len() > MAX_FORMER_TURNS && oldest > 0 {
+            turns.retain(|_, (age, _)| *age < oldest);
+            oldest -= 1;
+        }
+        turns
     }
 }
 
@@ -360,28 +363,4 @@ fn kept_clusters(before: &Snapshot, endpoints: &Endpoints, now: Time) -> Cluster
 
 fn is_same(a: &Arc<UpstreamSettings>, b: &Arc<UpstreamSettings>) -> bool {
     Arc::ptr_eq(a, b) || a == b
-}
-
-/// Calls `with` with each route of the table, those that have several places several times.
-fn each_route(table: &ListenerTable, with: &mut dyn FnMut(&Arc<Route>)) {
-    for listener in &table.all {
-        let hosts = &listener.hosts;
-        let named = [&hosts.exact, &hosts.wildcard, &hosts.suffix].map(HashMap::values);
-        for host in named.into_iter().flatten().chain(&hosts.any) {
-            let regex = host.regex.iter().map(|(_, candidates)| candidates);
-            let all = host.exact.values().chain(regex).chain(host.prefix.values());
-            all.flatten().for_each(|candidate| with(&candidate.route));
-        }
-        listener.forward.iter().for_each(&mut *with);
-        let tls = [&listener.tls.exact, &listener.tls.wildcard, &listener.tls.suffix];
-        for action in tls.map(HashMap::values).into_iter().flatten().chain(&listener.tls.default) {
-            match action {
-                TlsAction::Passthrough(route) => with(route),
-                TlsAction::Terminate(termination) => {
-                    termination.forward.iter().for_each(&mut *with)
-                }
-                TlsAction::Refuse(_) => {}
-            }
-        }
-    }
 }

@@ -65,7 +65,9 @@ fn backends(weights: &[u32]) -> Vec<Backend> {
 
 fn plan(weights: &[u32]) -> Plan {
     let hosts = Hosts::new(IDLE_TOTAL);
-    Plan::new(&backends(weights), &mut |_| cluster_with(UpstreamSettings::default(), &hosts, &[]))
+    Plan::new(None, &backends(weights), &mut |_| {
+        cluster_with(UpstreamSettings::default(), &hosts, &[])
+    })
 }
 
 #[test]
@@ -103,7 +105,7 @@ fn a_refused_share_is_a_share() {
     backends[1].target = Target::Refuse(500, "no such Service".to_owned());
     let hosts = Hosts::new(IDLE_TOTAL);
     let mut cluster = |_: &Backend| cluster_with(UpstreamSettings::default(), &hosts, &[]);
-    let plan = Plan::new(&backends, &mut cluster);
+    let plan = Plan::new(None, &backends, &mut cluster);
     let refused = (0..10).filter_map(|_| plan.next()).filter(|i| plan.cluster(*i).is_none());
     assert_eq!(refused.count(), 5);
 }

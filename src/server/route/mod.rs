@@ -43,7 +43,7 @@ use crate::api::problem::Problem;
 use crate::api::route::{Listener, RouteTable, Serving};
 use crate::api::status::{ObjectStatus, Statuses};
 use crate::api::{Message, wiring};
-use crate::kernel::{Outbox, Server, ServerId, Time};
+use crate::kernel::{Outbox, Retired, Server, ServerId, Time};
 
 /// All complaints about the Ingresses and Gateways of `objects` and what they refer to; `unix` is the time in seconds
 /// since 1970, for the certificates. For `pilus check`.
@@ -93,6 +93,8 @@ pub struct RouteServer {
     caches: Caches,
     compiled: Compiled,
     routes: Arc<RouteTable>,
+    /// Listeners of before, which connections may still use.
+    retired: Retired<Listener>,
     statuses: Arc<Statuses>,
 }
 
@@ -121,6 +123,7 @@ impl RouteServer {
             caches: Caches::default(),
             compiled: Compiled::default(),
             routes: Arc::default(),
+            retired: Retired::default(),
             statuses: Arc::default(),
         }
     }
@@ -144,12 +147,22 @@ impl RouteServer {
                 Generation(0) => Generation::first(now),
                 known => known.next(),
             };
-            self.routes = Arc::new(RouteTable { generation, listeners });
+            let routes = Arc::new(RouteTable { generation, listeners });
+            let former = std::mem::replace(&mut self.routes, routes);
+            for listener in former.listeners.iter().filter(|it| !contains(&self.routes, it)) {
+                self.retired.add(now, Arc::clone(listener));
+            }
             out.send(wiring::DATAPATH, Message::Routes(Arc::clone(&self.routes)));
             out.send(wiring::ADMIN, Message::Routes(Arc::clone(&self.routes)));
         }
         self.since.update(&self.compiled.gateway.gateways, self.routes.generation);
         self.report(out);
+    }
+
+    /// The next moment at which a certificate becomes valid or expires.
+    fn next_change(&self) -> Option<Time> {
+        let at = Duration::from_secs(self.compiled.next_change?);
+        Some(Time::ZERO + at.saturating_sub(self.unix_at_zero))
     }
 
     /// Sends the statuses if they have changed.
@@ -199,6 +212,12 @@ impl RouteServer {
     }
 }
 
+/// Whether this very listener is in the table.
+fn contains(routes: &RouteTable, listener: &Arc<Listener>) -> bool {
+    let at = routes.listeners.binary_search_by(|other| key(other).cmp(&key(listener)));
+    at.is_ok_and(|at| Arc::ptr_eq(&routes.listeners[at], listener))
+}
+
 /// Replaces those listeners that are as before by the old ones; false if all are.
 fn share_unchanged(old: &[Arc<Listener>], new: Vec<Listener>) -> (Vec<Arc<Listener>>, bool) {
     let mut changed = old.len() != new.len();
@@ -242,14 +261,15 @@ impl Server<Message> for RouteServer {
         }
     }
 
-    /// The next moment at which a certificate becomes valid or expires.
     fn timeout(&self) -> Option<Time> {
-        let at = Duration::from_secs(self.compiled.next_change?);
-        Some(Time::ZERO + at.saturating_sub(self.unix_at_zero))
+        [self.next_change(), self.retired.timeout()].into_iter().flatten().min()
     }
 
     fn tick(&mut self, now: Time, out: &mut Outbox<Message>) {
-        self.compile(now, out);
+        self.retired.sweep(now);
+        if self.next_change().is_some_and(|at| at <= now) {
+            self.compile(now, out);
+        }
     }
 
     fn peer_restarted(&mut self, _now: Time, peer: ServerId, out: &mut Outbox<Message>) {

@@ -23,7 +23,7 @@ use crate::api::problem::Problem;
 use crate::api::query::View;
 use crate::api::status::Statuses;
 use crate::api::{Message, wiring};
-use crate::kernel::{Outbox, Server, ServerId, Time};
+use crate::kernel::{Outbox, Retired, Server, ServerId, Time};
 
 /// Those who make objects from objects.
 const MAKERS: [ServerId; 2] = [wiring::ENDPOINT, wiring::ROUTE];
@@ -45,6 +45,8 @@ pub struct StoreServer {
     objects: Arc<Objects>,
     /// What the users have seen last.
     settled: Option<Arc<Objects>>,
+    /// What they have seen before.
+    retired: Retired<Objects>,
     rounds: u32,
     /// Generated objects that could not be taken.
     refused: Vec<Problem>,
@@ -69,6 +71,7 @@ impl StoreServer {
             changed: None,
             objects: Arc::default(),
             settled: None,
+            retired: Retired::default(),
             rounds: 0,
             refused: Vec::new(),
             views: Views::default(),
@@ -99,7 +102,8 @@ impl StoreServer {
     fn settle(&mut self, now: Time, out: &mut Outbox<Message>) {
         self.rounds = 0;
         if !self.settled.as_ref().is_some_and(|settled| Arc::ptr_eq(settled, &self.objects)) {
-            self.settled = Some(Arc::clone(&self.objects));
+            let former = self.settled.replace(Arc::clone(&self.objects));
+            former.into_iter().for_each(|former| self.retired.add(now, former));
             for user in USERS {
                 out.send(user, Message::Objects(Arc::clone(&self.objects)));
             }
@@ -133,10 +137,11 @@ impl Server<Message> for StoreServer {
 
     /// What comes in together (all peers speak at once after a restart) is worked in together.
     fn timeout(&self) -> Option<Time> {
-        self.changed
+        [self.changed, self.retired.timeout()].into_iter().flatten().min()
     }
 
     fn tick(&mut self, now: Time, out: &mut Outbox<Message>) {
+        self.retired.sweep(now);
         if self.changed.take().is_some() {
             self.update(now, out);
         }
