@@ -24,6 +24,10 @@
 //!   enforce-https: true
 //!   default-tls-secret: kube-system/default-cert
 //!   xff-trusted-hops: 0
+//! proxy:
+//!   trusted-proxies: []            # CIDRs; X-Forwarded-* and PROXY headers are believed from there only
+//!   access-log: stdout             # or a file; default: none
+//!   access-log-format: json        # or common, combined
 //! announce:
 //!   advert-interval: 100ms         # a dead holder is noticed after about three
 //! ```
@@ -34,11 +38,11 @@ use std::time::Duration;
 
 use super::Failure;
 use super::args::Run;
-use crate::api::config::{Config, IngressMode};
+use crate::api::config::{AccessLog, Config, IngressMode, LogFormat};
 use crate::api::meta::NamespacedName;
 use crate::io::admin_socket::AdminAddress;
 use crate::io::process::host_name;
-use crate::proto::object::did_you_mean;
+use crate::proto::object::{did_you_mean, parse_network};
 use crate::proto::value::{Data, Mark, Member, Value, parse_yaml, split_documents};
 
 /// Read if it is there and no other is named.
@@ -53,6 +57,10 @@ const MAX_PREFIX: usize = 32;
 const MAX_NODE_NAME: usize = 253;
 /// Far more proxies than anybody puts in a row.
 const MAX_HOPS: i64 = 16;
+
+/// Each is compared with the address of a connection, and with elements of X-Forwarded-For. The lists that CDNs publish
+/// have two dozen.
+const MAX_TRUSTED_PROXIES: usize = 64;
 
 /// What is wrong with the file's text, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,9 +121,49 @@ const INGRESS: &[(&str, Setter)] = &[
         let hops = hops.and_then(|hops| u8::try_from(hops).ok());
         config.xff_trusted_hops =
             hops.ok_or_else(|| format!("a number from 0 to {MAX_HOPS} is expected"))?;
+        one_trust(config)
+    }),
+];
+
+const PROXY: &[(&str, Setter)] = &[
+    ("trusted-proxies", |config, it| {
+        let texts = match it.data {
+            Data::List(_) => texts(it)?,
+            _ => return Err(format!("a list of CIDRs is expected, not {}", it.describe())),
+        };
+        if texts.len() > MAX_TRUSTED_PROXIES {
+            return Err(format!("{} CIDRs, and {MAX_TRUSTED_PROXIES} are possible", texts.len()));
+        }
+        let networks = texts.into_iter().map(parse_network).collect::<Result<_, _>>();
+        config.trusted_proxies = networks?;
+        one_trust(config)
+    }),
+    ("access-log", |config, it| {
+        config.access_log = Some(match text(it)? {
+            "stdout" => AccessLog::Stdout,
+            file if file.starts_with('/') => AccessLog::File(file.into()),
+            other => return Err(format!("{other:?} is neither stdout nor the path of a file from / on")),
+        });
+        Ok(())
+    }),
+    ("access-log-format", |config, it| {
+        let name = text(it)?;
+        let format = LogFormat::ALL.iter().find(|row| row.0 == name).map(|row| row.1);
+        config.access_log_format =
+            format.ok_or_else(|| format!("{name:?} is not one of json, common, combined"))?;
         Ok(())
     }),
 ];
+
+/// Envoy refuses both as well: there is no saying which of them a request would meet first.
+fn one_trust(config: &Config) -> Result<(), String> {
+    if config.xff_trusted_hops == 0 || config.trusted_proxies.is_empty() {
+        return Ok(());
+    }
+    Err("ingress.xff-trusted-hops and proxy.trusted-proxies exclude each other: keep the latter, which asks who the \
+         proxies are and not only how many"
+        .to_owned())
+}
 
 fn port(value: &Value) -> Result<u16, String> {
     let port = value.as_int().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
@@ -127,7 +175,7 @@ const ANNOUNCE: &[(&str, Setter)] = &[("advert-interval", |config, it| {
 })];
 
 /// Every section with its keys.
-const SECTIONS: &[(&str, &[(&str, Setter)])] = &[("ingress", INGRESS), ("announce", ANNOUNCE)];
+const SECTIONS: &[(&str, &[(&str, Setter)])] = &[("ingress", INGRESS), ("proxy", PROXY), ("announce", ANNOUNCE)];
 
 /// The settings for `pilus run`.
 pub(super) fn configure(arguments: &Run) -> Result<Config, Failure> {

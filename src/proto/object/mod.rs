@@ -44,6 +44,7 @@ use faults::Faults;
 pub use faults::{MAX_PROBLEMS, did_you_mean};
 pub use fuzz::fuzz_manifest;
 pub use meta::object_uid;
+pub use names::parse_network;
 
 /// One decoded object.
 #[derive(Clone, Debug, PartialEq)]

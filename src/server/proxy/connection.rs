@@ -36,6 +36,8 @@ pub(super) struct Connection {
     pub(super) local: SocketAddr,
     pub(super) peer: PeerAddress,
     pub(super) peer_port: u16,
+    /// The peer is a proxy whose word about its clients counts.
+    pub(super) is_trusted_proxy: bool,
     pub(super) is_tls: bool,
     /// On TLS: which of the listeners that share the port the server name has chosen.
     pub(super) scope: u32,

@@ -110,8 +110,7 @@ impl Proxy {
         // So that busy clients, their endpoints and what is kept idle fit together.
         let idle_upstreams = usize::try_from(limit / 8).unwrap_or(usize::MAX).min(IDLE_TOTAL);
         let tls = Terminator::new().expect("the kernel gives randomness once it has booted");
-        let shared =
-            Rc::new(Shared::new(config.xff_trusted_hops, connections, idle_upstreams, tls));
+        let shared = Rc::new(Shared::new(config, connections, idle_upstreams, tls));
         let sockets =
             if config.no_bpf { SocketsOf::Host } else { SocketsOf::Steered(Steered::default()) };
         let sweeper = event_loop::spawn(sweep(Rc::clone(&shared)));

@@ -22,7 +22,7 @@ use crate::io::reactor::loop_now;
 use crate::io::{clock, random};
 use crate::proto::http1::{
     BodyFraming, ForwardContext, HeadEditor, HeaderSlots, LocalReply, Parsed, PeerAddress,
-    ReplyContext, RequestHead, RequestId, ResponseTo, Version, parse_request, trusted_client,
+    ReplyContext, RequestHead, RequestId, ResponseTo, Trust, Version, client_of, parse_request,
     write_local_reply, write_request_head,
 };
 
@@ -77,7 +77,9 @@ struct Asked<'a, 's, 'b> {
     peer: &'a PeerAddress,
     local: SocketAddr,
     is_tls: bool,
-    trusted_hops: u8,
+    trust: Trust<'a>,
+    /// Who has asked, as far as that is known through proxies.
+    client: &'a PeerAddress,
 }
 
 /// Takes the next request head from the receive buffer.
@@ -105,6 +107,10 @@ pub(super) fn next(connection: &mut Connection) -> Next {
         keep_alive: head.keep_alive && !connection.shared.is_draining(),
         grpc: is_grpc(&head),
     };
+    let trust = connection.shared.trust(connection.is_trusted_proxy);
+    let behind = client_of(&head, connection.peer.ip(), trust);
+    let behind = (behind != connection.peer.ip()).then(|| PeerAddress::new(behind));
+    let client = behind.as_ref().unwrap_or(&connection.peer);
     let listener = connection.listener.as_deref();
     let found = listener.map_or(Found::None, |listener| {
         let scope = connection.is_tls.then_some(connection.scope);
@@ -122,7 +128,8 @@ pub(super) fn next(connection: &mut Connection) -> Next {
                 peer: &connection.peer,
                 local: connection.local,
                 is_tls: connection.is_tls,
-                trusted_hops: connection.shared.xff_trusted_hops,
+                trust,
+                client,
             };
             asked.decide(to_client, to_upstream)
         }
@@ -235,7 +242,7 @@ impl Asked<'_, '_, '_> {
             peer,
             proto: self.scheme(),
             request_id: &RequestId::from_random(random::bytes16()),
-            trusted_hops: self.trusted_hops,
+            trust: self.trust,
             append_forwarded_for: true,
             fallback_host: &fallback,
             host: extra.as_ref().and_then(|extra| extra.host()),
@@ -252,9 +259,7 @@ impl Asked<'_, '_, '_> {
             extra.question = self.question(extra);
         }
         let affinity = match cluster.settings().balance {
-            Balance::SourceAddress => {
-                maglev::affinity(trusted_client(head, peer.ip(), self.trusted_hops))
-            }
+            Balance::SourceAddress => maglev::affinity(self.client.ip()),
             _ => 0,
         };
         Next::Forward(Job {
@@ -279,7 +284,7 @@ impl Asked<'_, '_, '_> {
             Rc::make_mut(&mut backend.settings).protocol = UpstreamProtocol::Http2;
         }
         let cluster = self.snapshot.cluster(&backend);
-        Some(auth::Question::new(wanted, cluster, self.head, self.peer, self.scheme()))
+        Some(auth::Question::new(wanted, cluster, self.head, self.client, self.scheme()))
     }
 
     /// The copies that are made of the request, with the changes that its own gets.

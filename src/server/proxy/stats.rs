@@ -50,6 +50,8 @@ counters! {
     connections_unclaimed,
     /// Client connections closed because they did not begin with the PROXY protocol header that is demanded.
     connections_without_header,
+    /// Client connections closed because PROXY protocol is demanded and they come from none of the trusted proxies.
+    connections_untrusted,
     /// Connection tasks that panicked.
     connections_panicked,
     /// Request heads taken.

@@ -110,6 +110,7 @@ fn begin(
         local: connection.local,
         peer: connection.peer,
         peer_port: connection.peer_port,
+        is_trusted_proxy: connection.is_trusted_proxy,
         is_tls: connection.is_tls,
         scope: connection.scope,
         server_name: connection.server_name.clone(),
