@@ -88,6 +88,8 @@ pub enum Message {
     Restored(StateBlob),
     /// signal driver → announce, datapath, proxy: the program ends now; release what is held.
     Shutdown,
+    /// signal driver → proxy: files that are written to were moved away; go on in new ones.
+    ReopenLogs,
     /// announce, datapath, bpf driver → signal driver: released.
     Released,
 }
@@ -175,6 +177,7 @@ impl kernel::Message for Message {
             | M::Peer(..)
             | M::Restored(_)
             | M::Shutdown
+            | M::ReopenLogs
             | M::Released => false,
         }
     }
@@ -213,6 +216,7 @@ impl kernel::Message for Message {
             Self::Save(_) => "Save",
             Self::Restored(_) => "Restored",
             Self::Shutdown => "Shutdown",
+            Self::ReopenLogs => "ReopenLogs",
             Self::Released => "Released",
         }
     }

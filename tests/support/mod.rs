@@ -183,6 +183,14 @@ impl TestProxy {
         self.settle();
     }
 
+    /// What SIGHUP does.
+    pub fn reopen_logs(&self) {
+        self.command(|datapath, _| {
+            datapath.send(wiring::PROXY, Message::ReopenLogs);
+        });
+        self.settle();
+    }
+
     pub fn stats(&self) -> Stats {
         let (sender, receiver) = channel();
         self.command(move |_, _| sender.send(stats()).unwrap());

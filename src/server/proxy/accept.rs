@@ -80,6 +80,7 @@ fn admit(stream: TcpStream, peer: SocketAddr, shared: &Rc<Shared>) {
         input: Buffer::new(),
         to_client: Buffer::new(),
         to_upstream: Buffer::new(),
+        entry: None,
         admission: Some(admission),
     };
     match door {

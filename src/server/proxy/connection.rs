@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Poll;
 
+use super::access_log::{Entry, Reason};
 use super::exchange;
 use super::flow::poll_drain;
 use super::http2;
@@ -52,6 +53,8 @@ pub(super) struct Connection {
     pub(super) to_client: Buffer,
     /// To be sent to the endpoint.
     pub(super) to_upstream: Buffer,
+    /// The line of the access log for the request that is served.
+    pub(super) entry: Option<Box<Entry>>,
     /// None of a stream of HTTP/2: its connection has one.
     pub(super) admission: Option<Admission>,
 }
@@ -90,7 +93,7 @@ pub(super) async fn serve(mut connection: Connection) {
                 Waited::Closed | Waited::Draining => After::Abort,
                 Waited::TooLong => connection.give_up_waiting().await,
             },
-            Next::Answered(keep_alive) => {
+            Next::Answered(keep_alive, _) => {
                 began = true;
                 in_a_row += 1;
                 if in_a_row.is_multiple_of(ANSWERS_PER_TURN) {
@@ -103,6 +106,7 @@ pub(super) async fn serve(mut connection: Connection) {
                 exchange::forward(&mut connection, job).await
             }
         };
+        connection.log_end();
         match after {
             After::KeepAlive => {}
             After::Linger => return connection.linger().await,
@@ -204,7 +208,9 @@ impl Connection {
             return After::Abort;
         }
         let answer = Answer::closing(Version::Http11);
+        let at = self.to_client.len();
         request::reply_to(self.to_client.vec(), LocalReply::RequestTimeout, answer);
+        self.log_unread(at, Version::Http11, Reason::HEAD_SLOW);
         self.answered(false).await
     }
 
@@ -219,6 +225,9 @@ impl Connection {
             self.client.poll_expired(cx).map(|()| false)
         })
         .await;
+        if !sent && let Some(entry) = &mut self.entry {
+            entry.because(Reason::CLIENT_GONE);
+        }
         match (sent, keep_alive) {
             (false, _) => After::Abort,
             (true, true) => After::KeepAlive,

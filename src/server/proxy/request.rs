@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::access_log::{Facts, Reason};
 use super::cluster::Cluster;
 use super::connection::Connection;
 use super::date::with_date;
@@ -33,8 +34,8 @@ pub(super) const SERVER: &str = "envoy";
 pub(super) enum Next {
     /// It has not ended yet.
     Incomplete,
-    /// The answer is in `to_client` already; whether the connection persists.
-    Answered(bool),
+    /// The answer is in `to_client` already; whether the connection persists, and why it was given.
+    Answered(bool, Reason),
     /// It is to be forwarded; the head is in `to_upstream`.
     Forward(Job),
 }
@@ -90,14 +91,17 @@ pub(super) fn next(connection: &mut Connection) -> Next {
     connection.refresh();
     let version = if connection.client.is_http2() { Version::Http2 } else { Version::Http11 };
     let mut slots = HeaderSlots::new();
-    let Connection { input, progress, to_client, to_upstream, head_began, .. } = connection;
+    let Connection { input, progress, to_client, to_upstream, head_began, entry, .. } = connection;
     let (head, consumed) = match parse_request(input.as_slice(), &mut slots, progress) {
         Ok(Parsed::Partial) => return Next::Incomplete,
         Ok(Parsed::Complete(head, consumed)) => (head, consumed),
         Err(error) => {
             count(|c| c.bad_requests.add());
-            let answer = Answer::closing(version);
-            return Next::Answered(reply_to(to_client.vec(), LocalReply::Refused(error), answer));
+            let at = to_client.len();
+            let (reply, answer) = (LocalReply::Refused(error), Answer::closing(version));
+            let keep_alive = reply_to(to_client.vec(), reply, answer);
+            connection.log_unread(at, version, Reason::BAD_REQUEST);
+            return Next::Answered(keep_alive, Reason::BAD_REQUEST);
         }
     };
     count(|c| c.requests.add());
@@ -116,6 +120,8 @@ pub(super) fn next(connection: &mut Connection) -> Next {
         let scope = connection.is_tls.then_some(connection.scope);
         find_route(listener, scope, &head)
     });
+    let route = if let Found::Route(route, _) = &found { Some(&***route) } else { None };
+    let at = to_client.len();
     let next = match (found, listener) {
         (Found::Route(route, matched), Some(listener)) => {
             let asked = Asked {
@@ -135,15 +141,32 @@ pub(super) fn next(connection: &mut Connection) -> Next {
         }
         (Found::Misdirected, _) => {
             count(|c| c.misdirected.add());
-            Next::Answered(reply_bodyless(to_client.vec(), LocalReply::Misdirected, answer, &head))
+            reply_bodyless(to_client.vec(), LocalReply::Misdirected, answer, &head)
         }
         // Without a listener: it was taken away since the connection was made.
         _ => {
             count(|c| c.no_route.add());
             let answer = Answer { keep_alive: answer.keep_alive && listener.is_some(), ..answer };
-            Next::Answered(reply_bodyless(to_client.vec(), LocalReply::NoRoute, answer, &head))
+            reply_bodyless(to_client.vec(), LocalReply::NoRoute, answer, &head)
         }
     };
+    if let Some(log) = &connection.shared.access_log {
+        let mut begun = log.begin(&Facts {
+            head: Some(&head),
+            client,
+            peer: &connection.peer,
+            local: connection.local,
+            version: answer.version,
+            server_name: connection.server_name.as_deref(),
+            route,
+            forwarded: to_upstream.as_slice(),
+        });
+        if let Next::Answered(_, reason) = next {
+            begun.answered(&to_client.as_slice()[at..]);
+            begun.because(reason);
+        }
+        *entry = Some(begun);
+    }
     input.consume(consumed);
     progress.reset();
     *head_began = false;
@@ -316,11 +339,11 @@ impl Asked<'_, '_, '_> {
     fn reply(&self, out: &mut Buffer, reply: LocalReply<'_>, backend: Option<usize>) -> Next {
         let out = out.vec();
         let at = out.len();
-        let keep_alive = reply_bodyless(out, reply, self.answer, self.head);
+        let next = reply_bodyless(out, reply, self.answer, self.head);
         if let Some(extra) = Extra::of(self.route, backend, self.head) {
             extra.edit_response(out, at);
         }
-        Next::Answered(keep_alive)
+        next
     }
 }
 
@@ -330,9 +353,10 @@ fn reply_bodyless(
     reply: LocalReply<'_>,
     answer: Answer,
     head: &RequestHead<'_, '_>,
-) -> bool {
+) -> Next {
     let bodyless = matches!(head.framing, BodyFraming::None | BodyFraming::Length(0));
-    reply_to(out, reply, Answer { keep_alive: answer.keep_alive && bodyless, ..answer })
+    let answer = Answer { keep_alive: answer.keep_alive && bodyless, ..answer };
+    Next::Answered(reply_to(out, reply, answer), Reason::of(&reply))
 }
 
 /// Whether the content is that of gRPC, of any flavour (but gRPC-Web, whose clients want HTTP's errors).

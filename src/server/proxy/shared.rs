@@ -3,6 +3,7 @@ use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 
+use super::access_log::AccessLog;
 use super::limits::DISMISSAL_LOOKS;
 use super::stats::count;
 use super::table::Snapshot;
@@ -19,6 +20,7 @@ pub(super) struct Shared {
     pub(super) hosts: Rc<Hosts>,
     xff_trusted_hops: u8,
     trusted_proxies: Rc<[Network]>,
+    pub(super) access_log: Option<AccessLog>,
     pub(super) connection_limit: usize,
     pub(super) tls: Terminator,
     draining: Cell<bool>,
@@ -73,6 +75,7 @@ impl Shared {
             hosts,
             xff_trusted_hops: config.xff_trusted_hops,
             trusted_proxies: Rc::clone(&config.trusted_proxies),
+            access_log: None,
             connection_limit,
             tls,
             draining: Cell::new(false),

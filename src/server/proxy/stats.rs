@@ -128,6 +128,12 @@ counters! {
     datagrams_dropped,
     /// Datagrams to clients.
     datagrams_sent,
+    /// Lines of the access log that were handed to its writer.
+    access_log_lines_total,
+    /// Lines that were lost: there was no room for them, or writing failed.
+    access_log_dropped_total,
+    /// Writes to the access log that failed.
+    access_log_write_errors_total,
     /// TLS handshakes finished.
     tls_handshakes,
     /// TLS handshakes that failed.
@@ -162,6 +168,10 @@ impl Counter {
     #[inline]
     pub(super) fn add(&self) {
         self.0.set(self.0.get() + 1);
+    }
+
+    pub(super) fn add_many(&self, count: u64) {
+        self.0.set(self.0.get() + count);
     }
 
     #[inline]

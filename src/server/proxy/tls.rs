@@ -52,6 +52,7 @@ pub(super) async fn handshake(mut connection: Connection) -> Option<Connection> 
             terminate(connection, termination).await
         }
         Some(TlsAction::Passthrough(route)) => {
+            connection.server_name = hello.server_name.map(Into::into);
             pass_through(connection, route).await;
             None
         }
@@ -125,9 +126,8 @@ async fn terminate(connection: Connection, termination: &Rc<TlsTermination>) -> 
 
 /// Hands the connection to a backend as it is.
 async fn pass_through(mut connection: Connection, route: &Rc<Route>) {
-    match forward::reach(&connection, route).await {
-        Some((upstream, _lease)) => forward::join(&mut connection, upstream).await,
+    if !forward::join(&mut connection, route).await {
         // There is no better word for "the backend is not there" before a handshake.
-        None => _ = refuse(connection, INTERNAL_ERROR).await,
+        refuse(connection, INTERNAL_ERROR).await;
     }
 }

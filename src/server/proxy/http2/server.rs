@@ -119,6 +119,7 @@ fn begin(
         input,
         to_client: Buffer::new(),
         to_upstream: Buffer::new(),
+        entry: None,
         admission: None,
     };
     event_loop::spawn_connection(one_request(connection, place)).detach();
@@ -129,13 +130,14 @@ async fn one_request(mut connection: Connection, _place: StreamAdmission) {
     match request::next(&mut connection) {
         // The text of a head is always whole.
         Next::Incomplete => {}
-        Next::Answered(keep_alive) => {
+        Next::Answered(keep_alive, _) => {
             connection.answered(keep_alive).await;
         }
         Next::Forward(job) => {
             exchange::forward(&mut connection, job).await;
         }
     }
+    connection.log_end();
 }
 
 /// What a connection waits for, and how long.
