@@ -18,7 +18,6 @@ use pilus::io::notify::Notifier;
 use pilus::io::resolver::Resolver;
 use pilus::io::signals::{self, SignalDriver};
 use pilus::io::{clock, logger, worker};
-use pilus::kube_lite::kubeconfig;
 use pilus::kernel::{Kernel, Server, ServerId, Wiring};
 use pilus::server::admin::{Admin, AdminSockets};
 use pilus::server::proxy::StatsReader;
@@ -56,17 +55,14 @@ fn run(config: Config) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let api = match config.kubernetes.as_ref().map(cluster::configuration).transpose() {
-        Ok(api) => api,
-        Err(error) => {
-            log::error!("{error}");
-            return ExitCode::FAILURE;
-        }
-    };
+    if let Some(Err(error)) = config.kubernetes.as_ref().map(cluster::configuration) {
+        log::error!("{error}");
+        return ExitCode::FAILURE;
+    }
     let notifier = Rc::new(Notifier::from_env());
     let (config, sockets) = (Arc::new(config), Arc::new(sockets));
     let stats = proxy::stats_reader();
-    let wire = move |kernel: &mut Kernel<Message>| wire(kernel, &config, api.as_ref(), &sockets, stats);
+    let wire = move |kernel: &mut Kernel<Message>| wire(kernel, &config, &sockets, stats);
     let mut kernel = Kernel::new();
     let second = match worker::split(&mut kernel, to::EFFECTS, to::OBJECTS, wire) {
         Ok(second) => second,
@@ -95,8 +91,7 @@ pub(crate) fn listen(config: &Config) -> Result<AdminSockets, SocketError> {
 /// announced, so those servers do not run. A kernel that is one of two takes only its own.
 #[rustfmt::skip] // one server, one row
 pub(crate) fn wire(
-    kernel: &mut Kernel<Message>, config: &Arc<Config>, api: Option<&kubeconfig::Config>, sockets: &Arc<AdminSockets>,
-    stats: StatsReader,
+    kernel: &mut Kernel<Message>, config: &Arc<Config>, sockets: &Arc<AdminSockets>, stats: StatsReader,
 ) -> std::io::Result<()> {
     type Build = Box<dyn Fn() -> Box<dyn Server<Message>>>;
     let (offset, started) = (clock::unix_offset_nanos(), clock::now());
@@ -123,19 +118,21 @@ pub(crate) fn wire(
     add(to::SIGNAL, "signals", &[to::ANNOUNCE, to::PROXY, to::DATAPATH, to::BPF], MAILBOX,
         Box::new(move || Box::new(SignalDriver::new(signal.clone(), signals.take(), stages.iter().map(|s| s.to_vec())))));
     // Objects, and what follows from them.
-    match api {
-        None => add(to::MANIFESTS, "manifests", &[to::STORE], MAILBOX,
-            Box::new(move || Box::new(manifests::Manifests::new(unix_at_zero)))),
-        Some(api) => {
-            let api = api.clone();
+    let viewers: &[ServerId] = match config.kubernetes {
+        None => {
+            add(to::MANIFESTS, "manifests", &[to::STORE], MAILBOX,
+                Box::new(move || Box::new(manifests::Manifests::new(unix_at_zero))));
+            &[to::ADMIN]
+        }
+        Some(_) => {
             add(to::CLUSTER, "cluster", &[to::KUBE, to::PUBLISH], MAILBOX,
-                Box::new(move || Box::new(Cluster::new(&c10, api.clone(), cluster.clone()))));
+                Box::new(move || Box::new(Cluster::new(&c10, cluster.clone()))));
             add(to::KUBE, "kube", &[to::CLUSTER, to::STORE, to::PUBLISH], MAILBOX, Box::new(|| Box::new(kube::Kube::new())));
             add(to::PUBLISH, "publish", &[to::CLUSTER, to::STORE], MAILBOX,
                 Box::new(move || Box::new(publish::Publish::new(Arc::clone(&c11), unix_at_zero))));
+            &[to::ADMIN, to::PUBLISH]
         }
-    }
-    let viewers: &[ServerId] = if api.is_some() { &[to::ADMIN, to::PUBLISH] } else { &[to::ADMIN] };
+    };
     add(to::STORE, "store", &[to::IPAM, to::ENDPOINT, to::ROUTE, to::ANNOUNCE, to::ADMIN, to::PUBLISH], MAILBOX,
         Box::new(move || Box::new(store::StoreServer::new(unix_at_zero, viewers))));
     add(to::IPAM, "ipam", &[to::ANNOUNCE, to::DATAPATH, to::ROUTE, to::STORE, to::LAN, to::FILES, to::ADMIN], LAN_MAILBOX,

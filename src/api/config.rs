@@ -1,10 +1,11 @@
 //! The settings of one agent, from the command line and the configuration file.
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::address::{NodeName, Port};
+use super::address::{Network, NodeName, Port};
 use super::meta::NamespacedName;
 
 /// Whether Ingresses that do not say share one address or get each its own (ING-02).
@@ -23,6 +24,26 @@ pub enum Kubernetes {
     Kubeconfig(PathBuf),
     /// By what every pod is given: `--in-cluster`.
     InCluster,
+}
+
+/// Where the access log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Standard output.
+    Stdout,
+    /// This file, to its end.
+    File(PathBuf),
+}
+
+/// How a line of the access log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object.
+    Json,
+    /// Apache's Common Log Format.
+    Common,
+    /// The same with referer and user agent at its end.
+    Combined,
 }
 
 /// All settings. `pilus config view` prints them.
@@ -60,6 +81,12 @@ pub struct Config {
     pub default_tls_secret: Option<NamespacedName>,
     /// How many proxies in front of this one are trusted for X-Forwarded-For; default 0.
     pub xff_trusted_hops: u8,
+    /// Proxies that are believed about their clients, by address (`proxy.trusted-proxies`); empty: the rule above.
+    pub trusted_proxies: Arc<[Network]>,
+    /// Where finished requests are written to; default nowhere.
+    pub access_log: Option<AccessLog>,
+    /// How they are written.
+    pub access_log_format: LogFormat,
     /// VRRP advertisement interval; a dead holder is noticed after about three. Default 100 ms.
     pub advert_interval: Duration,
     /// Who is asked for the addresses of XBackends; empty: those in `/etc/resolv.conf`.
@@ -90,6 +117,30 @@ impl Config {
     }
 }
 
+// === impl AccessLog ===
+
+impl fmt::Display for AccessLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stdout => f.write_str("stdout"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+// === impl LogFormat ===
+
+impl LogFormat {
+    /// All, with their names.
+    pub const ALL: [(&'static str, Self); 3] =
+        [("json", Self::Json), ("common", Self::Common), ("combined", Self::Combined)];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|row| row.1 == self).map_or("", |row| row.0)
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -109,6 +160,9 @@ impl Default for Config {
             enforce_https: true,
             default_tls_secret: None,
             xff_trusted_hops: 0,
+            trusted_proxies: Arc::default(),
+            access_log: None,
+            access_log_format: LogFormat::Json,
             advert_interval: Duration::from_millis(100),
             nameservers: Vec::new(),
             ipv4: true,

@@ -103,6 +103,8 @@ pub enum Message {
     Restored(StateBlob),
     /// signal driver → announce, datapath, proxy: the program ends now; release what is held.
     Shutdown,
+    /// signal driver → proxy: files that are written to were moved away; go on in new ones.
+    ReopenLogs,
     /// announce, datapath, bpf driver → signal driver: released.
     Released,
 }
@@ -209,6 +211,7 @@ impl kernel::Message for Message {
             | M::Peer(..)
             | M::Restored(_)
             | M::Shutdown
+            | M::ReopenLogs
             | M::Released => false,
         }
     }
@@ -254,6 +257,7 @@ impl kernel::Message for Message {
             Self::Save(_) => "Save",
             Self::Restored(_) => "Restored",
             Self::Shutdown => "Shutdown",
+            Self::ReopenLogs => "ReopenLogs",
             Self::Released => "Released",
         }
     }

@@ -41,7 +41,7 @@ pub(super) enum Command {
     name = "run",
     help_triggers("-h", "--help"),
     example = "  {command_name} --manifests /etc/pilus/manifests --interface eth1",
-    note = "Flags win over the configuration file. PILUS_LOG sets the log level: off, error, warn, info, debug or trace."
+    note = "Flags win over the configuration file, which has more: proxy.access-log, proxy.access-log-format, proxy.trusted-proxies, ingress.*, announce.* (see README). SIGHUP opens the access log again. PILUS_LOG sets the log level: off, error, warn, info, debug or trace."
 )]
 pub(super) struct Run {
     /// configuration file (default: /etc/pilus/pilus.yaml, if it is there)

@@ -24,6 +24,10 @@
 //!   enforce-https: true
 //!   default-tls-secret: kube-system/default-cert
 //!   xff-trusted-hops: 0
+//! proxy:
+//!   trusted-proxies: []            # CIDRs; X-Forwarded-* and PROXY headers are believed from there only
+//!   access-log: stdout             # or a file; default: none
+//!   access-log-format: json        # or common, combined
 //! announce:
 //!   advert-interval: 100ms         # a dead holder is noticed after about three
 //! ```
@@ -34,11 +38,12 @@ use std::time::Duration;
 
 use super::Failure;
 use super::args::Run;
-use crate::api::config::{Config, IngressMode, Kubernetes};
+use crate::api::config::{AccessLog, Config, IngressMode, Kubernetes, LogFormat};
 use crate::api::meta::NamespacedName;
 use crate::io::admin_socket::AdminAddress;
+use crate::io::line_log;
 use crate::io::process::host_name;
-use crate::proto::object::did_you_mean;
+use crate::proto::object::{did_you_mean, parse_network};
 use crate::proto::value::{Data, Mark, Member, Value, parse_yaml, split_documents};
 
 /// Read if it is there and no other is named.
@@ -53,6 +58,10 @@ const MAX_PREFIX: usize = 32;
 const MAX_NODE_NAME: usize = 253;
 /// Far more proxies than anybody puts in a row.
 const MAX_HOPS: i64 = 16;
+
+/// Each is compared with the address of a connection, and with elements of X-Forwarded-For. The lists that CDNs publish
+/// have two dozen.
+const MAX_TRUSTED_PROXIES: usize = 64;
 
 /// What is wrong with the file's text, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,9 +131,49 @@ const INGRESS: &[(&str, Setter)] = &[
         let hops = hops.and_then(|hops| u8::try_from(hops).ok());
         config.xff_trusted_hops =
             hops.ok_or_else(|| format!("a number from 0 to {MAX_HOPS} is expected"))?;
+        one_trust(config)
+    }),
+];
+
+const PROXY: &[(&str, Setter)] = &[
+    ("trusted-proxies", |config, it| {
+        let texts = match it.data {
+            Data::List(_) => texts(it)?,
+            _ => return Err(format!("a list of CIDRs is expected, not {}", it.describe())),
+        };
+        if texts.len() > MAX_TRUSTED_PROXIES {
+            return Err(format!("{} CIDRs, and {MAX_TRUSTED_PROXIES} are possible", texts.len()));
+        }
+        let networks = texts.into_iter().map(parse_network).collect::<Result<_, _>>();
+        config.trusted_proxies = networks?;
+        one_trust(config)
+    }),
+    ("access-log", |config, it| {
+        config.access_log = Some(match text(it)? {
+            "stdout" => AccessLog::Stdout,
+            file if file.starts_with('/') => AccessLog::File(file.into()),
+            other => return Err(format!("{other:?} is neither stdout nor the path of a file from / on")),
+        });
+        Ok(())
+    }),
+    ("access-log-format", |config, it| {
+        let name = text(it)?;
+        let format = LogFormat::ALL.iter().find(|row| row.0 == name).map(|row| row.1);
+        config.access_log_format =
+            format.ok_or_else(|| format!("{name:?} is not one of json, common, combined"))?;
         Ok(())
     }),
 ];
+
+/// Envoy refuses both as well: there is no saying which of them a request would meet first.
+fn one_trust(config: &Config) -> Result<(), String> {
+    if config.xff_trusted_hops == 0 || config.trusted_proxies.is_empty() {
+        return Ok(());
+    }
+    Err("ingress.xff-trusted-hops and proxy.trusted-proxies exclude each other: keep the latter, which asks who the \
+         proxies are and not only how many"
+        .to_owned())
+}
 
 fn port(value: &Value) -> Result<u16, String> {
     let port = value.as_int().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
@@ -136,7 +185,7 @@ const ANNOUNCE: &[(&str, Setter)] = &[("advert-interval", |config, it| {
 })];
 
 /// Every section with its keys.
-const SECTIONS: &[(&str, &[(&str, Setter)])] = &[("ingress", INGRESS), ("announce", ANNOUNCE)];
+const SECTIONS: &[(&str, &[(&str, Setter)])] = &[("ingress", INGRESS), ("proxy", PROXY), ("announce", ANNOUNCE)];
 
 /// The settings for `pilus run`.
 pub(super) fn configure(arguments: &Run) -> Result<Config, Failure> {
@@ -177,10 +226,17 @@ pub(super) fn read_file(named: Option<&str>, config: &mut Config) -> Result<(), 
         Ok(text) => apply(&text, config).map_err(|error| {
             let Mark { line, column } = error.mark;
             Failure::Wrong(format!("{file}:{line}:{column}: {}", error.message))
-        }),
-        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(Failure::Wrong(format!("{file}: cannot be read: {error}"))),
+        })?,
+        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(Failure::Wrong(format!("{file}: cannot be read: {error}"))),
     }
+    if let Some(AccessLog::File(path)) = &config.access_log
+        && let Err(error) = line_log::probe(path)
+    {
+        let why = line_log::describe(path, &error);
+        return Err(Failure::Wrong(format!("{file}: proxy.access-log: {why}")));
+    }
+    Ok(())
 }
 
 type Flag<'a> = (&'static str, Option<&'a str>, Setter);
@@ -411,6 +467,9 @@ ingress:
   enforce-https: false
   default-tls-secret: ns/cert
   xff-trusted-hops: 2
+proxy:
+  access-log: /var/log/pilus/access.log
+  access-log-format: combined
 announce:
   advert-interval: 1.5s
 ";
@@ -428,10 +487,17 @@ announce:
         assert!(config.ingress_default_class && !config.enforce_https);
         assert_eq!(config.default_tls_secret, Some(NamespacedName::new("ns", "cert")));
         assert_eq!(config.xff_trusted_hops, 2);
+        assert_eq!(config.access_log, Some(AccessLog::File("/var/log/pilus/access.log".into())));
+        assert_eq!(config.access_log_format, LogFormat::Combined);
         assert_eq!(config.advert_interval, Duration::from_millis(1_500));
         apply("", &mut config).unwrap();
         apply("# nothing\n", &mut config).unwrap();
         apply("ingress:\n", &mut config).unwrap();
+        let text = "ingress: {xff-trusted-hops: 0}\nproxy:\n  trusted-proxies: [10.0.0.0/8, '::1/128', 0.0.0.0/0]\n  access-log: stdout\n";
+        apply(text, &mut config).unwrap();
+        let networks: Vec<String> = config.trusted_proxies.iter().map(ToString::to_string).collect();
+        assert_eq!(networks, ["10.0.0.0/8", "::1/128", "0.0.0.0/0"]);
+        assert_eq!(config.access_log, Some(AccessLog::Stdout));
     }
 
     #[test]
@@ -456,12 +522,56 @@ announce:
                 "2:20: announce.advert-interval: \"1ms\": 10ms to 40950ms in steps of 10ms are possible (RFC 9568)",
             ),
             ("a: 1\n---\nb: 2\n", "2:1: a configuration file has one document"),
+            (
+                "proxy:\n  access-logs: stdout\n",
+                "2:3: proxy.access-logs: unknown key (did you mean \"access-log\"?)",
+            ),
+            (
+                "proxy:\n  access-log: access.log\n",
+                "2:15: proxy.access-log: \"access.log\" is neither stdout nor the path of a file from / on",
+            ),
+            (
+                "proxy:\n  access-log-format: xml\n",
+                "2:22: proxy.access-log-format: \"xml\" is not one of json, common, combined",
+            ),
+            (
+                "proxy:\n  trusted-proxies: 10.0.0.0/8\n",
+                "2:20: proxy.trusted-proxies: a list of CIDRs is expected, not \"10.0.0.0/8\"",
+            ),
+            (
+                "proxy:\n  trusted-proxies: [10.0.0.1]\n",
+                "2:20: proxy.trusted-proxies: `10.0.0.1` is not a CIDR, such as 192.0.2.0/24 or 2001:db8::/64; for \
+                 one address add its length, /32 (IPv6: /128)",
+            ),
+            (
+                "proxy:\n  trusted-proxies: [10.0.0.0/33]\n",
+                "2:20: proxy.trusted-proxies: `10.0.0.0/33`: the prefix length must be 0 to 32",
+            ),
+            (
+                "proxy:\n  trusted-proxies: [10.0.0.7/8]\n",
+                "2:20: proxy.trusted-proxies: `10.0.0.7/8` has bits beyond its prefix: write 10.0.0.0/8 for the \
+                 network, 10.0.0.7/32 for the address",
+            ),
+            (
+                "proxy:\n  trusted-proxies: ['::ffff:10.0.0.0/104']\n",
+                "2:20: proxy.trusted-proxies: `::ffff:10.0.0.0/104` is an IPv4 network: write it as one",
+            ),
+            (
+                "ingress:\n  xff-trusted-hops: 1\nproxy:\n  trusted-proxies: [10.0.0.0/8]\n",
+                "4:20: proxy.trusted-proxies: ingress.xff-trusted-hops and proxy.trusted-proxies exclude each other: \
+                 keep the latter, which asks who the proxies are and not only how many",
+            ),
         ] {
             assert_eq!(error(text), expected);
         }
         assert!(error("a: [\n").starts_with("2:") || error("a: [\n").starts_with("1:"));
         assert!(error("node: a\nnode: b\n").starts_with("2:1: "));
         assert!(error("metrics: unix:/x\n").contains("no IP address"));
+        let many = vec!["10.0.0.0/8"; MAX_TRUSTED_PROXIES + 1].join(", ");
+        assert_eq!(
+            error(&format!("proxy:\n  trusted-proxies: [{many}]\n")),
+            "2:20: proxy.trusted-proxies: 65 CIDRs, and 64 are possible"
+        );
         assert!(error("admin: example.org:80\n").contains("neither unix:PATH"));
     }
 }

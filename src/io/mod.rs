@@ -10,6 +10,7 @@ pub mod hooks;
 pub mod inotify;
 pub mod interfaces;
 pub mod lan;
+pub mod line_log;
 pub mod logger;
 pub mod netlink;
 pub mod notify;

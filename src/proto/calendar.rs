@@ -1,5 +1,9 @@
 //! Days and seconds since 1970 as dates of the Gregorian calendar, in UTC.
 
+/// Short English names, as dates of HTTP and log formats have them.
+pub const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
 /// Year, month (1 to 12) and day (from 1) of a day counted from 1970-01-01.
 pub const fn civil(days: u64) -> (u64, u64, u64) {
     // Counted from the 1st of March of year 0, so that the leap day is a year's last day.

@@ -142,7 +142,10 @@ impl TestProxy {
         Self::with_config(|| Config { no_bpf: true, ..Config::default() }, world)
     }
 
-    pub fn with_config(config: fn() -> Config, world: World) -> Self {
+    pub fn with_config(
+        config: impl FnOnce() -> Config + Send + 'static,
+        world: World,
+    ) -> Self {
         let (commands, receiver) = channel::<Command>();
         let (wake, woken) = UnixStream::pair().unwrap();
         let said = Arc::new(Mutex::new(Said::default()));
@@ -175,6 +178,14 @@ impl TestProxy {
     pub fn shutdown(&self) {
         self.command(|datapath, _| {
             datapath.send(wiring::PROXY, Message::Shutdown);
+        });
+        self.settle();
+    }
+
+    /// What SIGHUP does.
+    pub fn reopen_logs(&self) {
+        self.command(|datapath, _| {
+            datapath.send(wiring::PROXY, Message::ReopenLogs);
         });
         self.settle();
     }

@@ -31,7 +31,8 @@ const WRITES_AT_ONCE: usize = 2;
 /// The driver.
 pub struct Cluster {
     facts: Rc<Facts>,
-    client: Rc<Client>,
+    /// None: the kubeconfig, which was good at the start, is not any more.
+    client: Option<Rc<Client>>,
     mailer: Mailer<Message>,
     lease: NamespacedName,
     reading: Option<Task<()>>,
@@ -74,12 +75,14 @@ pub fn configuration(source: &Kubernetes) -> Result<kubeconfig::Config, String> 
 
 impl Cluster {
     /// `mailer` must be that of [`wiring::CLUSTER`].
-    pub fn new(config: &Config, server: kubeconfig::Config, mailer: Mailer<Message>) -> Self {
+    pub fn new(config: &Config, mailer: Mailer<Message>) -> Self {
         let net = Rc::new(LoopNet { nameservers: config.nameservers.clone() });
         let agent = concat!("pilus/", env!("CARGO_PKG_VERSION")).to_owned();
+        let server = config.kubernetes.as_ref().map(configuration);
+        let server = server.transpose().inspect_err(|error| log::error!("{error}")).ok().flatten();
         Self {
             facts: Rc::new(Facts::new(mailer.clone())),
-            client: Rc::new(Client::new(server, net, agent)),
+            client: server.map(|server| Rc::new(Client::new(server, net, agent))),
             mailer,
             lease: config.writer_lease(),
             reading: None,
@@ -89,16 +92,18 @@ impl Cluster {
     }
 
     fn read(&mut self) {
-        let (client, facts) = (Rc::clone(&self.client), Rc::clone(&self.facts));
+        let Some(client) = &self.client else { return };
+        let (client, facts) = (Rc::clone(client), Rc::clone(&self.facts));
         self.reading = Some(spawn(follow_all(client, facts, self.lease.clone())));
     }
 
     fn write_next(&mut self) {
         self.writing.retain(|(_, task)| !task.is_finished());
         while self.writing.len() < WRITES_AT_ONCE
+            && let Some(client) = &self.client
             && let Some(write) = self.waiting.pop_front()
         {
-            let (client, mailer) = (Rc::clone(&self.client), self.mailer.clone());
+            let (client, mailer) = (Rc::clone(client), self.mailer.clone());
             let task = spawn(carry_out(client, mailer, Arc::clone(&write)));
             self.writing.push((write.id, task));
         }

@@ -48,6 +48,7 @@ pub use faults::{MAX_PROBLEMS, did_you_mean};
 pub use fuzz::fuzz_manifest;
 pub use gateway_status::{conditions, gateway_status};
 pub use meta::object_uid;
+pub use names::parse_network;
 
 /// One decoded object.
 #[derive(Clone, Debug, PartialEq)]

@@ -234,6 +234,8 @@ pub(super) fn config(config: &Config) -> BTreeMap<&'static str, String> {
         IngressMode::Dedicated => "dedicated",
     };
     BTreeMap::from([
+        ("access-log", config.access_log.as_ref().map_or(String::new(), ToString::to_string)),
+        ("access-log-format", config.access_log_format.name().to_owned()),
         ("admin", config.admin.clone()),
         ("bpf-root", config.bpf_root.display().to_string()),
         ("enable-bpf", (!config.no_bpf).to_string()),
@@ -277,6 +279,10 @@ pub(super) fn config(config: &Config) -> BTreeMap<&'static str, String> {
         ),
         ("node-name", config.node.to_string()),
         ("state-dir", config.state_dir.display().to_string()),
+        (
+            "trusted-proxies",
+            join(config.trusted_proxies.iter().map(ToString::to_string).collect()),
+        ),
     ])
 }
 

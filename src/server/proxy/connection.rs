@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
+use super::access_log::{Entry, Reason};
 use super::exchange;
 use super::flow::poll_drain;
 use super::http2;
@@ -37,6 +38,8 @@ pub(super) struct Connection {
     pub(super) local: SocketAddr,
     pub(super) peer: PeerAddress,
     pub(super) peer_port: u16,
+    /// The peer is a proxy whose word about its clients counts.
+    pub(super) is_trusted_proxy: bool,
     pub(super) is_tls: bool,
     /// On TLS: which of the listeners that share the port the server name has chosen.
     pub(super) scope: u32,
@@ -51,6 +54,8 @@ pub(super) struct Connection {
     pub(super) to_client: Buffer,
     /// To be sent to the endpoint.
     pub(super) to_upstream: Buffer,
+    /// The line of the access log for the request that is served.
+    pub(super) entry: Option<Box<Entry>>,
     /// None of a stream of HTTP/2: its connection has one.
     pub(super) admission: Option<Admission>,
 }
@@ -89,7 +94,7 @@ pub(super) async fn serve(mut connection: Connection) {
                 Waited::Closed | Waited::Draining => After::Abort,
                 Waited::TooLong => connection.give_up_waiting().await,
             },
-            Next::Answered(keep_alive) => {
+            Next::Answered(keep_alive, _) => {
                 began = true;
                 in_a_row += 1;
                 if in_a_row.is_multiple_of(ANSWERS_PER_TURN) {
@@ -102,6 +107,7 @@ pub(super) async fn serve(mut connection: Connection) {
                 exchange::forward(&mut connection, job).await
             }
         };
+        connection.log_end();
         match after {
             After::KeepAlive => {}
             After::Linger => return connection.linger().await,
@@ -203,7 +209,9 @@ impl Connection {
             return After::Abort;
         }
         let answer = Answer::closing(Version::Http11);
+        let at = self.to_client.len();
         request::reply_to(self.to_client.vec(), LocalReply::RequestTimeout, answer);
+        self.log_unread(at, Version::Http11, Reason::HEAD_SLOW);
         self.answered(false).await
     }
 
@@ -218,6 +226,9 @@ impl Connection {
             self.client.poll_expired(cx).map(|()| false)
         })
         .await;
+        if !sent && let Some(entry) = &mut self.entry {
+            entry.because(Reason::CLIENT_GONE);
+        }
         match (sent, keep_alive) {
             (false, _) => After::Abort,
             (true, true) => After::KeepAlive,

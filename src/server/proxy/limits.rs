@@ -81,6 +81,13 @@ pub(super) const ACCEPTS_PER_TURN: usize = 64;
 pub(super) const DISMISSAL_LOOKS: usize = 64;
 /// How long accepting pauses when there are no descriptors left.
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Entries of the access log kept for reuse: as many requests are seldom in flight, and each is some KiB at most.
+pub(super) const IDLE_LOG_ENTRIES: usize = 128;
+/// How long the end of the program waits for the access log: a disk writes the whole ring in less, and who does not read
+/// his pipe is not waited for.
+pub(super) const LOG_FLUSH_PATIENCE: Duration = Duration::from_millis(500);
+/// Between two log lines about strangers that reach a port meant for a proxy: they may come as often as they like.
+pub(super) const COMPLAINT_PAUSE: Duration = Duration::from_secs(60);
 /// Descriptors kept for everything that is no client connection: files, admin, maps, idle upstreams.
 pub(super) const RESERVED_DESCRIPTORS: u64 = 512;
 /// The first pause before a port that could not be had is tried again; it doubles each time.

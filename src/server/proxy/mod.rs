@@ -1,12 +1,13 @@
 //! The proxy: HTTP/1.1 and TLS between clients and endpoints. The data path never asks anyone: it reads
 //! an immutable [`table::Snapshot`] that this server replaces whole.
 //!
-//! `accept.rs` a connection arrives · `tls.rs` `terminate.rs` handshake or passthrough · `connection.rs` one request
+//! `accept.rs` a connection arrives · `access_log.rs` what is written about it · `tls.rs` `terminate.rs` handshake or passthrough · `connection.rs` one request
 //! after the other · `request.rs` head to decision · `exchange.rs` one request and its response ·
 //! `matching.rs` which route · `filter/` what a route changes · `flow.rs` bodies · `forward.rs` whole connections · `tunnel.rs` bytes both ways · `udp.rs` datagrams ·
 //! `dial.rs` `upstream_tls.rs` connecting · `upstream.rs` kept connections · `balance.rs` which backend · `cluster.rs` which endpoint · `probe.rs` dead ones ·
 //! `table.rs` what all of them read · `listen.rs` sockets · `limits.rs` every bound.
 mod accept;
+mod access_log;
 mod balance;
 mod cluster;
 mod connect;
@@ -44,6 +45,7 @@ use std::sync::Arc;
 
 use smol::Task;
 
+use self::access_log::AccessLog;
 use self::limits::{
     DRAIN_POLL, DRAIN_TIMEOUT, IDLE_TOTAL, LONGEST_BIND_PAUSE, RESERVED_DESCRIPTORS, UPSTREAM_SWEEP,
 };
@@ -75,6 +77,8 @@ pub struct Proxy {
     ports: Ports,
     conflicts: Vec<Conflict>,
     steered_problems: Vec<String>,
+    /// Why there is no access log.
+    log_problem: Option<String>,
     sent_sockets: Option<Sockets>,
     sent_statuses: Option<Arc<Statuses>>,
     /// The last `Listening`: the table that new connections see, and what of it could not be opened.
@@ -111,8 +115,14 @@ impl Proxy {
         // So that busy clients, their endpoints and what is kept idle fit together.
         let idle_upstreams = usize::try_from(limit / 8).unwrap_or(usize::MAX).min(IDLE_TOTAL);
         let tls = Terminator::new().expect("the kernel gives randomness once it has booted");
-        let shared =
-            Rc::new(Shared::new(config.xff_trusted_hops, connections, idle_upstreams, tls));
+        let mut shared = Shared::new(config, connections, idle_upstreams, tls);
+        let (access_log, log_problem) = match AccessLog::open(config) {
+            Ok(log) => (log, None),
+            // It was good a moment ago, when the settings were read. Requests are served nevertheless.
+            Err(problem) => (None, Some(problem)),
+        };
+        shared.access_log = access_log;
+        let shared = Rc::new(shared);
         let sockets =
             if config.no_bpf { SocketsOf::Host } else { SocketsOf::Steered(Steered::default()) };
         let sweeper = event_loop::spawn(sweep(Rc::clone(&shared)));
@@ -122,6 +132,7 @@ impl Proxy {
             ports: Ports::default(),
             conflicts: Vec::new(),
             steered_problems: Vec::new(),
+            log_problem,
             sent_sockets: None,
             sent_statuses: None,
             sent_listening: None,
@@ -191,6 +202,7 @@ impl Proxy {
             )
         }));
         self.acknowledge(&messages, out);
+        messages.extend(self.log_problem.clone());
         let problem = |message| Problem {
             position: None,
             object: None,
@@ -241,6 +253,7 @@ impl Server<Message> for Proxy {
                 self.replace(now, Arc::clone(current.table()), endpoints, out);
             }
             Message::Shutdown => self.drain(now, out),
+            Message::ReopenLogs => self.shared.access_log.iter().for_each(AccessLog::reopen),
             other => log::warn!("the proxy has no use for {}", kernel_name(&other)),
         }
     }
@@ -291,6 +304,10 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         // Connections outlive a proxy that crashed, but not for long: its successor has the new tables.
         self.shared.drain();
+        if self.released {
+            // The program ends.
+            self.shared.access_log.iter().for_each(AccessLog::finish);
+        }
     }
 }
 
@@ -303,6 +320,7 @@ async fn sweep(shared: Rc<Shared>) {
     loop {
         let now = clock::now();
         shared.hosts.sweep(now);
+        shared.access_log.iter().for_each(AccessLog::settle);
         Timer::at(now + UPSTREAM_SWEEP).await;
     }
 }

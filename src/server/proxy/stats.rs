@@ -51,6 +51,8 @@ counters! {
     connections_unclaimed,
     /// Client connections closed because they did not begin with the PROXY protocol header that is demanded.
     connections_without_header,
+    /// Client connections closed because PROXY protocol is demanded and they come from none of the trusted proxies.
+    connections_untrusted,
     /// Connection tasks that panicked.
     connections_panicked,
     /// Request heads taken.
@@ -127,6 +129,12 @@ counters! {
     datagrams_dropped,
     /// Datagrams to clients.
     datagrams_sent,
+    /// Lines of the access log that were handed to its writer.
+    access_log_lines_total,
+    /// Lines that were lost: there was no room for them, or writing failed.
+    access_log_dropped_total,
+    /// Writes to the access log that failed.
+    access_log_write_errors_total,
     /// TLS handshakes finished.
     tls_handshakes,
     /// TLS handshakes that failed.
@@ -190,6 +198,10 @@ impl Counter {
     #[inline]
     pub(super) fn add(&self) {
         self.set(self.get() + 1);
+    }
+
+    pub(super) fn add_many(&self, count: u64) {
+        self.set(self.get() + count);
     }
 
     #[inline]

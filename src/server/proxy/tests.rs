@@ -14,6 +14,7 @@ use super::stats::stats;
 use super::table::Snapshot;
 use super::upstream::Hosts;
 use crate::api::address::Port;
+use crate::api::config::Config;
 use crate::api::endpoint::{Endpoint, Endpoints, ServicePort};
 use crate::api::meta::NamespacedName;
 use crate::api::route::{
@@ -296,7 +297,7 @@ fn a_waiting_connection_is_small() {
 #[test]
 fn a_connection_that_panics_leaves_and_is_counted() {
     let tls = super::terminate::Terminator::new().unwrap();
-    let shared = Rc::new(Shared::new(0, 1, IDLE_TOTAL, tls));
+    let shared = Rc::new(Shared::new(&Config::default(), 1, IDLE_TOTAL, tls));
     let (near, _far) = std::os::unix::net::UnixStream::pair().unwrap();
     near.set_nonblocking(true).unwrap();
     let fd = AsyncFd::new(near.into()).unwrap();
@@ -323,7 +324,7 @@ fn a_connection_that_panics_leaves_and_is_counted() {
 #[test]
 fn connections_that_only_wait_do_not_keep_others_out() {
     let tls = super::terminate::Terminator::new().unwrap();
-    let shared = Rc::new(Shared::new(0, 2, IDLE_TOTAL, tls));
+    let shared = Rc::new(Shared::new(&Config::default(), 2, IDLE_TOTAL, tls));
     let (near, _far) = std::os::unix::net::UnixStream::pair().unwrap();
     near.set_nonblocking(true).unwrap();
     let fd = AsyncFd::new(near.into()).unwrap();

@@ -51,6 +51,7 @@ pub(super) async fn handshake(mut connection: Connection) -> Option<Connection> 
             terminate(connection, termination).await
         }
         Some(TlsAction::Passthrough(route)) => {
+            connection.server_name = hello.server_name.map(Into::into);
             pass_through(connection, route).await;
             None
         }
@@ -131,12 +132,9 @@ async fn terminate(
 
 /// Hands the connection to a backend as it is.
 async fn pass_through(mut connection: Connection, route: &Arc<Route>) {
-    match forward::reach(&connection, route).await {
-        Some((upstream, _lease)) => forward::join(&mut connection, upstream).await,
+    if !forward::join(&mut connection, route).await {
         // Nobody is there who could speak TLS.
-        None => {
-            count(|c| c.tls_failures.add());
-            connection.client.reset_on_close();
-        }
+        count(|c| c.tls_failures.add());
+        connection.client.reset_on_close();
     }
 }

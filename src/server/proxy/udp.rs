@@ -5,18 +5,22 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use super::access_log::Passed;
 use super::cluster::{Cluster, Lease, Wish};
 use super::limits::{ROUNDS_PER_TURN, UDP_FLOW_LOOKS, UDP_FLOWS, UDP_IDLE_TIMEOUT};
 use super::maglev;
 use super::shared::Shared;
 use super::stats::count;
 use super::table::Snapshot;
+use crate::api::route::Route;
 use crate::io::reactor::loop_now;
 use crate::io::udp::{Datagram, UdpSocket};
 use crate::io::{event_loop, random};
 use crate::kernel::Time;
+use crate::proto::http1::PeerAddress;
 
 /// A listener's socket and the flows that came in by it.
 struct Port {
@@ -34,7 +38,11 @@ struct Flow {
     endpoint: SocketAddr,
     /// The tables by which the endpoint is known to be good.
     snapshot: RefCell<Rc<Snapshot>>,
+    route: Arc<Route>,
+    began: Time,
     last: Cell<Time>,
+    /// Bytes from the client, and to it.
+    bytes: Cell<(u64, u64)>,
     /// It is not in the map any more.
     over: Cell<bool>,
     _lease: Lease,
@@ -113,7 +121,10 @@ impl Port {
             endpoint: lease.member.host.address,
             upstream,
             snapshot: RefCell::new(Rc::clone(&snapshot)),
+            route: Arc::clone(route),
+            began: loop_now(),
             last: Cell::new(loop_now()),
+            bytes: Cell::default(),
             over: Cell::new(false),
             _lease: lease,
             _open: Open::new(),
@@ -134,6 +145,21 @@ impl Port {
             count(|c| c.udp_flows_dismissed.add());
         }
         oldest.is_some()
+    }
+
+    fn log(&self, flow: &Flow) {
+        if let Some(log) = &self.shared.access_log {
+            log.passed(&Passed {
+                client: &PeerAddress::new(flow.key.0.ip()),
+                local: flow.key.1,
+                protocol: "UDP",
+                server_name: None,
+                route: &flow.route,
+                began: flow.began,
+                upstream: Some(flow.endpoint),
+                bytes: flow.bytes.get(),
+            });
+        }
     }
 
     fn end(&self, flow: &Rc<Flow>) {
@@ -164,6 +190,7 @@ async fn answers(flow: Rc<Flow>, port: Weak<Port>) {
     poll_fn(|cx| flow.poll_answers(cx, &port)).await;
     if let Some(port) = port.upgrade() {
         port.end(&flow);
+        port.log(&flow);
     }
 }
 
@@ -182,7 +209,11 @@ impl Flow {
         match self.upstream.send(bytes) {
             // Too long for the way: the flow is not to blame.
             Err(error) => error.raw_os_error() == Some(libc::EMSGSIZE),
-            Ok(()) => true,
+            Ok(()) => {
+                let (received, sent) = self.bytes.get();
+                self.bytes.set((received + bytes.len() as u64, sent));
+                true
+            }
         }
     }
 
@@ -199,6 +230,8 @@ impl Flow {
                 if let Err(error) = port.socket.send_to(datagram.bytes, client, asked.ip()) {
                     log::debug!("answering {client}: {error}");
                 }
+                let (received, sent) = self.bytes.get();
+                self.bytes.set((received, sent + datagram.bytes.len() as u64));
             };
             match self.upstream.poll_recv(cx, each) {
                 Poll::Ready(Ok(_)) => self.alive(),
