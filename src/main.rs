@@ -7,7 +7,6 @@ use std::time::Duration;
 use pilus::api::Message;
 use pilus::api::config::Config;
 use pilus::api::wiring as to;
-use pilus::io::admin_socket::{AdminSocket, SocketError};
 use pilus::io::cluster::{self, Cluster};
 use pilus::io::event_loop::EventLoop;
 use pilus::io::files::Files;
@@ -48,43 +47,31 @@ fn run(config: Config) -> ExitCode {
     if let Some(complaint) = logger::init() {
         log::warn!("PILUS_LOG: {complaint}");
     }
-    let sockets = match listen(&config) {
-        Ok(sockets) => sockets,
+    match serve(config) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{error}");
-            return ExitCode::FAILURE;
+            ExitCode::FAILURE
         }
-    };
-    if let Some(Err(error)) = config.kubernetes.as_ref().map(cluster::configuration) {
-        log::error!("{error}");
-        return ExitCode::FAILURE;
     }
+}
+
+fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+    let sockets = AdminSockets::open(&config)?;
+    config.kubernetes.as_ref().map(cluster::configuration).transpose()?;
     let notifier = Rc::new(Notifier::from_env());
     let (config, sockets) = (Arc::new(config), Arc::new(sockets));
     let stats = proxy::stats_reader();
     let wire = move |kernel: &mut Kernel<Message>| wire(kernel, &config, &sockets, stats);
     let mut kernel = Kernel::new();
-    let second = match worker::split(&mut kernel, to::EFFECTS, to::OBJECTS, wire) {
-        Ok(second) => second,
-        Err(error) => {
-            log::error!("the servers cannot be started: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
+    let second = worker::split(&mut kernel, to::EFFECTS, to::OBJECTS, wire)
+        .map_err(|error| format!("the servers cannot be started: {error}"))?;
     notifier.ready();
     notifier.spawn_watchdog();
     pilus::kernel::run(&mut kernel, &mut EventLoop);
     notifier.stopping();
     second.end();
-    ExitCode::SUCCESS
-}
-
-pub(crate) fn listen(config: &Config) -> Result<AdminSockets, SocketError> {
-    let metrics = match config.metrics.as_str() {
-        "" => None,
-        address => Some(AdminSocket::bind_metrics(address)?),
-    };
-    Ok(AdminSockets { admin: Some(AdminSocket::bind_admin(&config.admin)?), metrics })
+    Ok(())
 }
 
 /// The wiring table, in order of priority: who runs, and to whom each may send. In `--no-bpf` mode nothing is

@@ -69,7 +69,7 @@ fn run(folder: &Path, port: u16, orders: &Receiver<Order>) {
         ..Config::default()
     };
     let mut kernel = Kernel::new();
-    let sockets = program::listen(&config).unwrap();
+    let sockets = pilus::server::admin::AdminSockets::open(&config).unwrap();
     let stats = pilus::server::proxy::stats_reader();
     program::wire(&mut kernel, &Arc::new(config), &Arc::new(sockets), stats).unwrap();
     let mut driver = EventLoop;

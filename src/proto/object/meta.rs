@@ -81,7 +81,7 @@ fn identity(metadata: &Value, key: &ObjectKey) -> (Str, super::Life) {
     let text = |name| metadata.get(name).and_then(Value::as_str);
     let uid = text("uid").map_or_else(|| object_uid(key), Str::from);
     let generation = metadata.get("generation").and_then(Value::as_int).unwrap_or_default();
-    let created = text("creationTimestamp").and_then(crate::kube_lite::time::parse);
+    let created = text("creationTimestamp").and_then(crate::proto::calendar::unix);
     let generation = u64::try_from(generation).unwrap_or_default();
     (uid, super::Life { generation, created: created.unwrap_or_default() })
 }

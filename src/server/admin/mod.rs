@@ -43,7 +43,7 @@ use smol::Task;
 
 use crate::api::Message;
 use crate::api::config::Config;
-use crate::io::admin_socket::AdminSocket;
+use crate::io::admin_socket::{AdminSocket, SocketError};
 use crate::io::event_loop::spawn_connection;
 use crate::kernel::{Mailer, Outbox, Server, ServerId, Time};
 use answer::Scope;
@@ -63,6 +63,22 @@ pub struct AdminSockets {
     pub admin: Option<AdminSocket>,
     /// For Prometheus.
     pub metrics: Option<AdminSocket>,
+}
+
+// === impl AdminSockets ===
+
+impl AdminSockets {
+    /// Listens where the settings say.
+    ///
+    /// # Errors
+    /// An address is in use, or not permitted.
+    pub fn open(config: &Config) -> Result<Self, SocketError> {
+        let metrics = match config.metrics.as_str() {
+            "" => None,
+            address => Some(AdminSocket::bind_metrics(address)?),
+        };
+        Ok(Self { admin: Some(AdminSocket::bind_admin(&config.admin)?), metrics })
+    }
 }
 
 /// The server.
