@@ -139,7 +139,7 @@ fn clients_stay_with_their_endpoint_by_the_address_that_is_believed() {
     let shape = |route: &mut Route| {
         let Action::Forward(backends) = &mut route.action else { return };
         let settings = UpstreamSettings { balance: Balance::SourceAddress, ..Default::default() };
-        backends[0].settings = std::sync::Arc::new(settings);
+        backends[0].settings = Arc::new(settings);
     };
     let mut world = World::default();
     world.listeners.push(Front::http(port, vec![RouteSpec::all("web").with(shape)]));
@@ -201,7 +201,7 @@ fn bytes_behind_a_proxy_header_are_for_trusted_proxies_as_well() {
         listener.protocol = ListenerProtocol::Tcp;
         listener.accept_proxy_protocol = true;
         let to = pilus::api::route::Backend::new(support::service_port("web"), 1);
-        listener.forward = Some(std::sync::Arc::new(Route::new(Action::Forward(vec![to]))));
+        listener.forward = Some(Arc::new(Route::new(Action::Forward(vec![to]))));
     });
     let bytes = b"PROXY TCP4 203.0.113.1 192.0.2.1 4711 80\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n";
     let mut client = Client::from(ip(PROXY), port);
