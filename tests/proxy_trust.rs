@@ -30,10 +30,13 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn start(shape: impl Fn(&mut pilus::api::route::Listener) + Send + Sync + 'static) -> (TestProxy, u16) {
+fn start(
+    shape: impl Fn(&mut pilus::api::route::Listener) + Send + Sync + 'static,
+) -> (TestProxy, u16) {
     let echo = Backend::echoing();
     let port = free_port();
-    let front = Front { shape: Some(Arc::new(shape)), ..Front::http(port, vec![RouteSpec::all("web")]) };
+    let front =
+        Front { shape: Some(Arc::new(shape)), ..Front::http(port, vec![RouteSpec::all("web")]) };
     let mut world = World { listeners: vec![front], ..World::default() };
     world.serve("web", &[echo.address]);
     (TestProxy::with_config(trusting, world), port)
@@ -58,16 +61,13 @@ const CLAIMS: &str = "X-Forwarded-For: 203.0.113.9\nX-Forwarded-Proto: https\nX-
 #[test]
 fn what_a_stranger_says_about_itself_is_dropped() {
     let (_proxy, port) = start(|_| ());
-    for head in [
-        sent(STRANGER, port, CLAIMS),
-        {
-            let mut client = Http2::from(ip(STRANGER), port);
-            let lines = CLAIMS.to_ascii_lowercase().replace('\n', "\r\n");
-            let text = format!("GET / HTTP/1.1\r\nhost: a\r\n{lines}\r\n");
-            let id = client.send(&text, b"", false);
-            String::from_utf8(client.wait(id).body).unwrap()
-        },
-    ] {
+    for head in [sent(STRANGER, port, CLAIMS), {
+        let mut client = Http2::from(ip(STRANGER), port);
+        let lines = CLAIMS.to_ascii_lowercase().replace('\n', "\r\n");
+        let text = format!("GET / HTTP/1.1\r\nhost: a\r\n{lines}\r\n");
+        let id = client.send(&text, b"", false);
+        String::from_utf8(client.wait(id).body).unwrap()
+    }] {
         assert_eq!(value(&head, "x-forwarded-for"), Some(STRANGER), "{head}");
         assert_eq!(value(&head, "x-forwarded-proto"), Some("http"), "{head}");
         assert_eq!(value(&head, "x-request-id").unwrap().len(), 36, "{head}");
@@ -92,9 +92,11 @@ fn what_a_trusted_proxy_says_is_believed() {
     let lines = CLAIMS.to_ascii_lowercase().replace('\n', "\r\n");
     let id = http2.send(&format!("GET / HTTP/1.1\r\nhost: a\r\n{lines}\r\n"), b"", false);
     let over_http2 = String::from_utf8(http2.wait(id).body).unwrap();
-    for (head, peer) in
-        [(sent(PROXY, port, CLAIMS), PROXY), (sent("::1", port, CLAIMS), "::1"), (over_http2, PROXY)]
-    {
+    for (head, peer) in [
+        (sent(PROXY, port, CLAIMS), PROXY),
+        (sent("::1", port, CLAIMS), "::1"),
+        (over_http2, PROXY),
+    ] {
         let forwarded_for = format!("203.0.113.9, {peer}");
         for (name, expected) in [
             ("x-forwarded-for", &*forwarded_for),
@@ -115,7 +117,11 @@ fn the_client_is_found_behind_several_proxies_and_nothing_before_it_is_kept() {
     let (_proxy, port) = start(|_| ());
     for (lines, forwarded_for, external) in [
         ("", "127.0.0.2", None),
-        ("X-Forwarded-For: 6.6.6.6, 203.0.113.1, 10.0.0.1\n", "203.0.113.1, 10.0.0.1, 127.0.0.2", Some("203.0.113.1")),
+        (
+            "X-Forwarded-For: 6.6.6.6, 203.0.113.1, 10.0.0.1\n",
+            "203.0.113.1, 10.0.0.1, 127.0.0.2",
+            Some("203.0.113.1"),
+        ),
         (
             "X-Forwarded-For: 6.6.6.6,203.0.113.1\nX-Forwarded-For: 10.0.0.1 ,10.0.0.2\n",
             "203.0.113.1, 10.0.0.1, 10.0.0.2, 127.0.0.2",

@@ -223,7 +223,11 @@ fn exit_codes_tell_what_went_wrong() {
         (&["get"], 2, "pilus --help"),
         (&["get", "pods", "-o", "xml"], 2, "is not one of table, wide, yaml, json"),
         (&["status", "--bogus"], 2, "Unrecognized argument: --bogus"),
-        (&["run", "--in-cluster", "--kubeconfig", "k"], 2, "--in-cluster: give this or --kubeconfig"),
+        (
+            &["run", "--in-cluster", "--kubeconfig", "k"],
+            2,
+            "--in-cluster: give this or --kubeconfig",
+        ),
         (&["run", "--in-cluster", "--manifests", "m"], 2, "not from both"),
         (&["observe"], 2, "is not there yet"),
     ];

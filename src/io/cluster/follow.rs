@@ -87,7 +87,11 @@ fn kind_of(fact: &Fact) -> Option<Kind> {
 pub(super) async fn follow_all(client: Rc<Client>, facts: Rc<Facts>, lease: NamespacedName) {
     let changed = Rc::new(Cell::new(true));
     let _lease = spawn(follow_lease(Rc::clone(&client), Rc::clone(&facts), lease.clone()));
-    let _made = spawn(follow_made_leases(Rc::clone(&client), Rc::clone(&facts), lease.namespace.to_string()));
+    let _made = spawn(follow_made_leases(
+        Rc::clone(&client),
+        Rc::clone(&facts),
+        lease.namespace.to_string(),
+    ));
     let _crds = spawn(follow_crds(Rc::clone(&client), Rc::clone(&changed)));
     let mut tasks: HashMap<Kind, (Str, Task<()>)> = HashMap::new();
     let mut said: BTreeMap<Kind, Result<Str, Str>> = BTreeMap::new();
@@ -107,7 +111,9 @@ pub(super) async fn follow_all(client: Rc<Client>, facts: Rc<Facts>, lease: Name
         backoff.reset();
         for watched in &WATCHED {
             let version = version_of(watched, &served);
-            if said.get(&watched.kind) == Some(&version) && tasks.contains_key(&watched.kind) == version.is_ok() {
+            if said.get(&watched.kind) == Some(&version)
+                && tasks.contains_key(&watched.kind) == version.is_ok()
+            {
                 continue;
             }
             facts.add(Fact::Served(watched.kind, version.clone()));
@@ -117,7 +123,8 @@ pub(super) async fn follow_all(client: Rc<Client>, facts: Rc<Facts>, lease: Name
                 Ok(version) => {
                     let (client, facts) = (Rc::clone(&client), Rc::clone(&facts));
                     let changed = Rc::clone(&changed);
-                    let task = spawn(follow_kind(client, facts, *watched, Str::clone(&version), changed));
+                    let task =
+                        spawn(follow_kind(client, facts, *watched, Str::clone(&version), changed));
                     tasks.insert(watched.kind, (version, task));
                 }
                 // What was there is not there any more.

@@ -68,7 +68,8 @@ pub fn configuration(source: &Kubernetes) -> Result<kubeconfig::Config, String> 
     let json = to_json_compact(&value);
     let json = Json::check(&json).ok_or_else(|| format!("{shown}: not a kubeconfig"))?;
     let folder = path.parent().unwrap_or(Path::new("."));
-    kubeconfig::Config::from_kubeconfig(json, folder).map_err(|error| format!("{shown}: {}", error.0))
+    kubeconfig::Config::from_kubeconfig(json, folder)
+        .map_err(|error| format!("{shown}: {}", error.0))
 }
 
 // === impl Cluster ===
@@ -160,5 +161,8 @@ async fn carry_out(client: Rc<Client>, mailer: Mailer<Message>, write: Arc<Clust
         Err(Error::Refused(status)) => Err((status.code, status.message.into())),
         Err(error) => Err((0, error.to_string().into())),
     };
-    mailer.send(wiring::CLUSTER, Message::Written(Arc::new(ClusterWritten { id: write.id, outcome })));
+    mailer.send(
+        wiring::CLUSTER,
+        Message::Written(Arc::new(ClusterWritten { id: write.id, outcome })),
+    );
 }

@@ -39,9 +39,7 @@ use crate::api::object::{
     Service,
 };
 use crate::api::problem::Problem;
-use crate::proto::value::{
-    Data, Mark, SyntaxError, Value, parse_json, to_json_compact,
-};
+use crate::proto::value::{Data, Mark, SyntaxError, Value, parse_json, to_json_compact};
 pub use encoding::decode_base64;
 use faults::Faults;
 pub use faults::{MAX_PROBLEMS, did_you_mean};

@@ -2,8 +2,8 @@
 use std::sync::Arc;
 
 use super::moment::rfc3339;
-use super::state::State;
 use super::resource;
+use super::state::State;
 use crate::api::meta::{Kind, Labels, Meta, NamespacedName, ObjectKey};
 use crate::api::object::{
     EndpointSlice, Lease, Node, Pod, PortProtocol, Secret, Service, ServiceType, TargetPort,

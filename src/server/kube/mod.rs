@@ -90,7 +90,8 @@ impl Kube {
                 let listed = collection.listed.take().unwrap_or_default();
                 let before = collection.entries.len();
                 let known = self.seen.keys().filter(|key| key.kind == *kind);
-                let gone: Vec<ObjectKey> = known.filter(|key| !listed.contains(&key.name)).cloned().collect();
+                let gone: Vec<ObjectKey> =
+                    known.filter(|key| !listed.contains(&key.name)).cloned().collect();
                 collection.entries.retain(|name, _| listed.contains(name));
                 let is_first = !std::mem::replace(&mut collection.is_known, true);
                 let changed = is_first || collection.entries.len() < before;
@@ -213,7 +214,8 @@ impl Kube {
             }
         }
         if let Some(trouble) = &self.lease_trouble {
-            let what = format!("the Lease of the writer cannot be read, nothing is written: {trouble}");
+            let what =
+                format!("the Lease of the writer cannot be read, nothing is written: {trouble}");
             problems.push(complaint(what, Severity::Error));
         }
         problems.sort();

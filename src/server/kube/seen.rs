@@ -7,7 +7,8 @@ use crate::kube_lite::json::Json;
 pub(super) fn of(kind: Kind, text: &str) -> Option<(NamespacedName, Option<Seen>)> {
     let json = Json::check(text)?;
     let metadata = json.get("metadata")?;
-    let field = |key: &str| -> Str { metadata.get(key).and_then(Json::string).unwrap_or_default().into() };
+    let field =
+        |key: &str| -> Str { metadata.get(key).and_then(Json::string).unwrap_or_default().into() };
     let name = NamespacedName { namespace: field("namespace"), name: field("name") };
     let applied = metadata.at(&["annotations", APPLIED]).and_then(Json::string).map(Str::from);
     let has_status = match kind {
@@ -32,5 +33,8 @@ pub(super) fn of(kind: Kind, text: &str) -> Option<(NamespacedName, Option<Seen>
         return Some((name, None));
     }
     let status = json.get("status").filter(|_| has_status).map_or("", Json::text).into();
-    Some((name, Some(Seen { uid: field("uid"), version: field("resourceVersion"), status, applied })))
+    Some((
+        name,
+        Some(Seen { uid: field("uid"), version: field("resourceVersion"), status, applied }),
+    ))
 }

@@ -125,7 +125,8 @@ fn trouble_and_missing_kinds_are_said() {
 fn config_maps_without_certificates_are_not_kept() {
     let mut server = ready();
     let map = |name: &str, key: &str| {
-        let text = format!(r#"{{"metadata":{{"name":"{name}","namespace":"a"}},"data":{{"{key}":"x"}}}}"#);
+        let text =
+            format!(r#"{{"metadata":{{"name":"{name}","namespace":"a"}},"data":{{"{key}":"x"}}}}"#);
         Fact::Put(Kind::ConfigMap, text.into())
     };
     let objects = source(&facts(&mut server, vec![map("m", "game.conf"), map("n", "ca.crt")]));

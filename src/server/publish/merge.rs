@@ -78,7 +78,11 @@ fn parents(seen: &[Value], wanted: &[Value]) -> Vec<Value> {
     }
     merged.extend(ours.cloned());
     let reference = |entry: &Value| {
-        entry.get("parentRef").or_else(|| entry.get("ancestorRef")).cloned().unwrap_or_else(Value::map)
+        entry
+            .get("parentRef")
+            .or_else(|| entry.get("ancestorRef"))
+            .cloned()
+            .unwrap_or_else(Value::map)
     };
     for entry in &mut merged {
         let of = reference(entry);
@@ -98,7 +102,9 @@ fn keep_times(seen: &Value, wanted: &mut Value) {
     let before = items(seen, "conditions");
     for condition in conditions.items_mut() {
         let same = |old: &&Value| {
-            ["type", "status"].iter().all(|key| old.get(key).map(plain) == condition.get(key).map(plain))
+            ["type", "status"]
+                .iter()
+                .all(|key| old.get(key).map(plain) == condition.get(key).map(plain))
         };
         if let Some(time) = before.iter().find(same).and_then(|old| old.get("lastTransitionTime")) {
             condition.set("lastTransitionTime", time.clone());
@@ -128,7 +134,8 @@ fn equal(left: &Value, right: &Value) -> bool {
     match (&left.data, &right.data) {
         (Data::Map(a), Data::Map(b)) => {
             a.len() == b.len()
-                && a.iter().all(|member| right.get(&member.key).is_some_and(|it| equal(&member.value, it)))
+                && a.iter()
+                    .all(|member| right.get(&member.key).is_some_and(|it| equal(&member.value, it)))
         }
         (Data::List(a), Data::List(b)) => {
             a.len() == b.len() && a.iter().zip(b).all(|(a, b)| equal(a, b))
@@ -167,7 +174,10 @@ mod tests {
             condition("B", "True", 2)
         );
         let patch = patched(&status(1), &two, Others::AreOurs).unwrap();
-        assert!(patch.contains(r#"{"lastTransitionTime":"1","status":"True","type":"A"}"#), "{patch}");
+        assert!(
+            patch.contains(r#"{"lastTransitionTime":"1","status":"True","type":"A"}"#),
+            "{patch}"
+        );
         assert_eq!(patched("{}", "{}", Others::AreOurs), None);
         let gone = patched(r#"{"addresses":[1]}"#, "{}", Others::AreOurs);
         assert_eq!(gone.as_deref(), Some(r#"{"addresses":null}"#));
@@ -183,9 +193,23 @@ mod tests {
         };
         let list = |entries: &[String]| format!(r#"{{"parents":[{}]}}"#, entries.join(","));
         let seen = list(&[entry("other", "x", 1), entry("pilus.dev/gateway-controller", "g", 1)]);
-        assert_eq!(patched(&seen, &list(&[entry("pilus.dev/gateway-controller", "g", 5)]), Others::AreOurs), None);
-        let moved = patched(&seen, &list(&[entry("pilus.dev/gateway-controller", "h", 5)]), Others::AreOurs).unwrap();
-        assert!(moved.contains(r#""other""#) && moved.contains(r#""h""#) && !moved.contains(r#""g""#));
+        assert_eq!(
+            patched(
+                &seen,
+                &list(&[entry("pilus.dev/gateway-controller", "g", 5)]),
+                Others::AreOurs
+            ),
+            None
+        );
+        let moved = patched(
+            &seen,
+            &list(&[entry("pilus.dev/gateway-controller", "h", 5)]),
+            Others::AreOurs,
+        )
+        .unwrap();
+        assert!(
+            moved.contains(r#""other""#) && moved.contains(r#""h""#) && !moved.contains(r#""g""#)
+        );
         // Ours are gone, the other's stay.
         let empty = patched(&seen, r#"{"parents":[]}"#, Others::AreOurs).unwrap();
         assert!(empty.contains(r#""other""#) && !empty.contains("pilus.dev/"), "{empty}");
@@ -195,21 +219,27 @@ mod tests {
 
     #[test]
     fn conditions_of_others_on_a_service_stay() {
-        let seen = format!(r#"{{"conditions":[{}],"loadBalancer":{{}}}}"#, condition("theirs", "True", 1));
+        let seen =
+            format!(r#"{{"conditions":[{}],"loadBalancer":{{}}}}"#, condition("theirs", "True", 1));
         let wanted = format!(
             r#"{{"conditions":[{}],"loadBalancer":{{"ingress":[{{"ip":"a"}}]}}}}"#,
             condition("cilium.io/x", "True", 2)
         );
         let others = Others::ButThesePrefixes(&["cilium.io/", "pilus.dev/"]);
         let patch = patched(&seen, &wanted, others).unwrap();
-        assert!(patch.contains("theirs") && patch.contains("cilium.io/x") && patch.contains("ingress"));
+        assert!(
+            patch.contains("theirs") && patch.contains("cilium.io/x") && patch.contains("ingress")
+        );
         assert_eq!(patched(&seen, r#"{"loadBalancer":{}}"#, others), None);
     }
 
     #[test]
     fn listeners_keep_their_times_by_name() {
         let listener = |name: &str, time| {
-            format!(r#"{{"name":"{name}","conditions":[{}]}}"#, condition("Programmed", "True", time))
+            format!(
+                r#"{{"name":"{name}","conditions":[{}]}}"#,
+                condition("Programmed", "True", time)
+            )
         };
         let seen = format!(r#"{{"listeners":[{},{}]}}"#, listener("a", 1), listener("b", 2));
         let wanted = format!(r#"{{"listeners":[{},{}]}}"#, listener("a", 9), listener("b", 9));

@@ -17,7 +17,9 @@ use std::time::Duration;
 
 use merge::patch;
 
-use crate::api::cluster::{ClusterWrite, ClusterWritten, Seen, SeenObjects, ServedVersions, Verb, WriteId};
+use crate::api::cluster::{
+    ClusterWrite, ClusterWritten, Seen, SeenObjects, ServedVersions, Verb, WriteId,
+};
 use crate::api::config::Config;
 use crate::api::meta::{Kind, ObjectKey, Str};
 use crate::api::problem::{Problem, Severity};
@@ -305,7 +307,11 @@ impl Publish {
             if let Err((code, message)) = &written.outcome
                 && *code != 409
             {
-                self.refuse(Kind::Lease, format!("the writer's Lease cannot be written: {message}"), out);
+                self.refuse(
+                    Kind::Lease,
+                    format!("the writer's Lease cannot be written: {message}"),
+                    out,
+                );
             } else {
                 self.allow(Kind::Lease, out);
             }
@@ -374,7 +380,9 @@ impl Publish {
         let lease = self.config.writer_lease();
         let path = format!("/apis/coordination.k8s.io/v1/namespaces/{}/leases", lease.namespace);
         match self.election.tick(now.since(Time::ZERO), self.unix(now)) {
-            Some(Write::Create(body)) => self.send(Target::Election, (Verb::Create, path, body), out),
+            Some(Write::Create(body)) => {
+                self.send(Target::Election, (Verb::Create, path, body), out)
+            }
             Some(Write::Replace(body)) => {
                 let path = format!("{path}/{}", lease.name);
                 self.send(Target::Election, (Verb::Replace, path, body), out);

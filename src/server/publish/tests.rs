@@ -32,15 +32,16 @@ fn view(services: &[(&str, &str)], made: &[(&str, &str)]) -> Arc<View> {
         let meta = Meta {
             name: NamespacedName::new("a", name),
             origin: Origin::Generated("route"),
-            json: format!(r#"{{"kind":"Service","metadata":{{"name":"{name}"}},"spec":{{"ports":[{port}]}}}}"#).into(),
+            json: format!(
+                r#"{{"kind":"Service","metadata":{{"name":"{name}"}},"spec":{{"ports":[{port}]}}}}"#
+            )
+            .into(),
             ..Meta::default()
         };
         (meta.name.clone(), Arc::new(Service { meta, ..Service::default() }))
     };
-    let objects = Objects {
-        services: Arc::new(made.iter().map(object).collect()),
-        ..Objects::default()
-    };
+    let objects =
+        Objects { services: Arc::new(made.iter().map(object).collect()), ..Objects::default() };
     let statuses = Arc::new(services.iter().map(status).collect());
     Arc::new(View { objects: Arc::new(objects), statuses, ..View::default() })
 }
@@ -113,12 +114,14 @@ impl Bench {
         if let Some(code) = self.failures.pop() {
             return Err((code, "no".into()));
         }
-        let name = write.path.split('/').nth(6).and_then(|it| it.split('?').next()).unwrap().to_owned();
+        let name =
+            write.path.split('/').nth(6).and_then(|it| it.split('?').next()).unwrap().to_owned();
         let seen = self.objects.get(&service_key(&name)).cloned();
         match write.verb {
             Verb::Merge => {
                 let seen = seen.ok_or((404, Str::from("gone")))?;
-                let version = body.unwrap().at(&["metadata", "resourceVersion"]).and_then(Json::string);
+                let version =
+                    body.unwrap().at(&["metadata", "resourceVersion"]).and_then(Json::string);
                 if version.as_deref() != Some(&*seen.version) {
                     return Err((409, "conflict".into()));
                 }
@@ -181,7 +184,8 @@ fn only_the_holder_of_the_lease_writes_and_only_what_differs() {
 #[test]
 fn another_holder_is_left_to_write_until_it_falls_silent() {
     let mut bench = Bench::new("n2");
-    let lease = r#"{"metadata":{"resourceVersion":"1"},"spec":{"holderIdentity":"n1","renewTime":"x"}}"#;
+    let lease =
+        r#"{"metadata":{"resourceVersion":"1"},"spec":{"holderIdentity":"n1","renewTime":"x"}}"#;
     bench.put("s", "{}", None);
     bench.handle(Message::View(view(&[("s", "10.0.0.1")], &[])));
     bench.handle(Message::WriterLease(Some(lease.into())));
@@ -238,7 +242,10 @@ fn what_fails_is_tried_again_and_what_is_forbidden_is_said() {
     bench.handle(Message::View(view(&[("s", "10.0.0.1")], &[])));
     bench.failures = vec![403; 2];
     bench.lead();
-    assert!(bench.server.refusals[&Kind::Service].contains("the status of Service a/s cannot be written: no"));
+    assert!(
+        bench.server.refusals[&Kind::Service]
+            .contains("the status of Service a/s cannot be written: no")
+    );
     bench.run(Duration::from_secs(65));
     assert_eq!(bench.writes().len(), 3);
     assert!(bench.server.refusals.is_empty());

@@ -41,7 +41,8 @@ pub(super) fn status(key: &ObjectKey, shown: Option<&ShownStatus>) -> Option<(Va
     match key.kind {
         Kind::Service => {
             let ips = shown?.load_balancer.as_deref()?;
-            let ingress = ips.iter().map(|ip| Value::map().with("ip", ip.to_string()).with("ipMode", "VIP"));
+            let ingress =
+                ips.iter().map(|ip| Value::map().with("ip", ip.to_string()).with("ipMode", "VIP"));
             let ingress: Vec<Value> = ingress.collect();
             let balancer = match ingress.is_empty() {
                 true => Value::map(),

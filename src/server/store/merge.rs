@@ -180,7 +180,8 @@ fn adopt_service(made: &Arc<Service>, served: &Service) -> Arc<Service> {
 }
 
 fn is_ours(meta: &Meta) -> bool {
-    meta.origin == Origin::Cluster && meta.labels.get(MANAGED_BY.0).is_some_and(|by| &**by == MANAGED_BY.1)
+    meta.origin == Origin::Cluster
+        && meta.labels.get(MANAGED_BY.0).is_some_and(|by| &**by == MANAGED_BY.1)
 }
 
 fn refusal(
