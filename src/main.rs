@@ -19,10 +19,8 @@ use pilus::io::signals::{self, SignalDriver};
 use pilus::io::{clock, logger, worker};
 use pilus::kernel::{Kernel, Server, ServerId, Wiring};
 use pilus::server::admin::{Admin, AdminSockets};
-use pilus::server::proxy::StatsReader;
-use pilus::server::{
-    announce, datapath, endpoint, ipam, kube, manifests, proxy, publish, route, store,
-};
+use pilus::server::proxy::{self, StatsReader};
+use pilus::server::{announce, datapath, endpoint, ipam, kube, manifests, publish, route, store};
 
 /// Room for a burst; whole-state messages replace their older selves, so only events pile up.
 const MAILBOX: usize = 256;

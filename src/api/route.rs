@@ -237,6 +237,8 @@ pub enum TlsAction {
     /// The handshake is refused: the name's certificate is not there, and this says why. Neither the
     /// wildcard's nor the default certificate takes its place.
     Refuse(Str),
+    /// The connection is reset, as if nobody listened: no backend is for this name, and this says why.
+    Reset(Str),
 }
 
 /// How TLS is terminated for one listener.

@@ -153,7 +153,9 @@ const PROXY: &[(&str, Setter)] = &[
             "stdout" => AccessLog::Stdout,
             file if file.starts_with('/') => AccessLog::File(file.into()),
             other => {
-                return Err(format!("{other:?} is neither stdout nor the path of a file from / on"));
+                return Err(format!(
+                    "{other:?} is neither stdout nor the path of a file from / on"
+                ));
             }
         });
         Ok(())
@@ -540,7 +542,7 @@ announce:
             ),
             (
                 "proxy:\n  trusted-proxies: 10.0.0.0/8\n",
-                "2:20: proxy.trusted-proxies: a list of CIDRs is expected, not \"10.0.0.0/8\"",
+                "2:20: proxy.trusted-proxies: a list of CIDRs is expected, not a string",
             ),
             (
                 "proxy:\n  trusted-proxies: [10.0.0.1]\n",

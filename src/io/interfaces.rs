@@ -10,6 +10,7 @@ use crate::api::Message;
 use crate::api::address::{IfIndex, MacAddr};
 use crate::api::interface::{Interface, Interfaces, Prefix};
 use crate::api::wiring;
+use crate::arrange::Arrange;
 use crate::kernel::{Mailer, Outbox, Server, ServerId, Time};
 
 /// After a change more changes follow (a link comes up: state, addresses, routes): they are collected for
@@ -116,7 +117,7 @@ fn list() -> Result<Interfaces, NetlinkError> {
     let addresses = netlink.addresses()?;
     let mut list: Vec<Interface> =
         links.iter().map(|link| interface(link, &links, &addresses)).collect();
-    list.sort_by_key(|interface| interface.index);
+    list.arrange_by_key(|interface| interface.index);
     Ok(Interfaces { list })
 }
 
@@ -131,7 +132,7 @@ fn interface(link: &Link, links: &[Link], addresses: &[Address]) -> Interface {
         .filter(|address| address.ifindex == link.ifindex && !address.tentative())
         .map(|address| Prefix { address: address.ip, length: address.prefix })
         .collect();
-    prefixes.sort_unstable();
+    prefixes.arrange();
     Interface {
         index: IfIndex(link.ifindex),
         name: link.name.as_str().into(),

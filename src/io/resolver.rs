@@ -19,6 +19,7 @@ use crate::api::config::Config;
 use crate::api::message::Resolved;
 use crate::api::meta::Str;
 use crate::api::{Message, wiring};
+use crate::arrange::Arrange;
 use crate::kernel::{Mailer, Outbox, Server, ServerId, Time};
 use crate::proto::dns::{self, Answer, RecordType};
 
@@ -106,7 +107,7 @@ async fn keep(name: Str, servers: Vec<SocketAddr>, mailer: Mailer<Message>) {
             Ok(answer) => {
                 let life = Duration::from_secs(answer.ttl.into());
                 let mut addresses = answer.addresses;
-                addresses.sort();
+                addresses.arrange();
                 addresses.dedup();
                 (Resolved { addresses, fault: None }, life.clamp(SHORTEST_LIFE, LONGEST_LIFE))
             }

@@ -280,7 +280,7 @@ impl Router {
         };
         match listener.tls.find(host) {
             None => "closed".to_owned(),
-            Some(TlsAction::Refuse(_)) => "refused".to_owned(),
+            Some(TlsAction::Refuse(_) | TlsAction::Reset(_)) => "refused".to_owned(),
             Some(TlsAction::Terminate(termination)) => {
                 termination.certificates[0].secret.to_string()
             }

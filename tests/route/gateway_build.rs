@@ -356,7 +356,7 @@ impl Router {
     pub(crate) fn tls(&self, port: u16, name: Option<&str>) -> String {
         let listener = self.listener("infra/pilus-gateway-gw", port).expect("a listener");
         match listener.tls.find(name) {
-            None | Some(TlsAction::Refuse(_)) => "refused".to_owned(),
+            None | Some(TlsAction::Refuse(_) | TlsAction::Reset(_)) => "refused".to_owned(),
             Some(TlsAction::Passthrough(route)) => format!("pass {}", forwarded(route)),
             Some(TlsAction::Terminate(termination)) => {
                 let all = termination.certificates.iter();

@@ -236,7 +236,7 @@ fn termination_is_encrypted_again_and_passthrough_is_not() {
         let route = match listener.tls.find(Some(name)).unwrap() {
             TlsAction::Terminate(it) => it.forward.as_ref().unwrap(),
             TlsAction::Passthrough(route) => route,
-            TlsAction::Refuse(why) => panic!("{why}"),
+            TlsAction::Refuse(why) | TlsAction::Reset(why) => panic!("{why}"),
         };
         let Action::Forward(backends) = &route.action else { panic!("{route:?}") };
         assert_eq!(backends[0].settings.tls.is_some(), secured, "{name}");

@@ -15,6 +15,7 @@ mod hooks;
 mod object;
 mod sys;
 
+use crate::arrange::Arrange;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
@@ -321,7 +322,7 @@ impl Bpf {
             };
             found.push(AnnouncedState { address, replies: value.replies });
         }
-        found.sort_unstable_by_key(|s| (s.address.ifindex, s.address.ip));
+        found.arrange_by_key(|s| (s.address.ifindex, s.address.ip));
         Ok(found)
     }
 

@@ -1,6 +1,7 @@
 //! Collecting the complaints about one object.
 use crate::api::meta::{ObjectKey, Position, Str};
 use crate::api::problem::{Problem, Severity};
+use crate::arrange::Arrange;
 use crate::proto::value::Mark;
 
 /// How many complaints about one object are kept; who has more than this wrong does not need the rest.
@@ -64,7 +65,7 @@ impl Faults {
         for problem in &mut self.problems {
             problem.object = object.cloned();
         }
-        self.problems.sort();
+        self.problems.arrange();
         self.problems.dedup();
         self.problems
     }

@@ -6,6 +6,7 @@ use super::{Context, names};
 use crate::api::meta::{
     FileOrigin, Kind, Labels, Meta, NamespacedName, ObjectKey, Str, field_hash,
 };
+use crate::arrange::Arrange;
 use crate::proto::value::{Data, Mark, Value};
 
 /// The bound that Kubernetes sets to all annotations of an object together.
@@ -233,7 +234,7 @@ pub(super) fn file_origin(file: &Str, value: &Value) -> FileOrigin {
         };
         collect(&member.value, hash, member.mark, depth, &mut fields);
     }
-    fields.sort_unstable();
+    fields.arrange();
     fields.dedup_by_key(|field| field.0);
     FileOrigin {
         file: Str::clone(file),

@@ -10,6 +10,7 @@ use crate::api::object::{
 };
 use crate::api::objects::HasMeta;
 use crate::api::query::ShownStatus;
+use crate::arrange::Arrange;
 use crate::proto::object::{conditions, gateway_status};
 use crate::proto::value::{Data, Value, parse_json};
 
@@ -106,7 +107,7 @@ fn endpoints(state: &State, inside: &dyn Fn(&NamespacedName) -> bool) -> Vec<Obj
         }
     }
     found.retain(|(name, _)| inside(name));
-    found.sort_by(|left, right| left.0.cmp(&right.0));
+    found.arrange_by(|left, right| left.0.cmp(&right.0));
     found.into_iter().map(|(_, object)| object).collect()
 }
 

@@ -17,6 +17,7 @@ use crate::api::route::{
     Action, Backend, Candidates, Conditions, Filters, Listener, Route, Target, TlsAction,
     VirtualHost,
 };
+use crate::arrange::Arrange;
 use crate::proto::value::Value;
 
 /// Where a route is found within a listener.
@@ -44,9 +45,9 @@ fn in_order<'t, T>(
     any: Option<&'t T>,
 ) -> Vec<(String, &'t T)> {
     let mut all: Vec<_> = exact.map(|(name, it)| (name.to_string(), it)).collect();
-    all.sort_by(|left, right| left.0.cmp(&right.0));
+    all.arrange_by(|left, right| left.0.cmp(&right.0));
     let mut wild: Vec<_> = wildcard.map(|(name, it)| (format!("*.{name}"), it)).collect();
-    wild.sort_by(|left, right| left.0.cmp(&right.0));
+    wild.arrange_by(|left, right| left.0.cmp(&right.0));
     all.extend(wild);
     all.extend(any.map(|it| ("*".to_owned(), it)));
     all
@@ -77,7 +78,7 @@ pub(super) fn sources(listener: &Listener) -> Vec<Source> {
                     forward.map(|it| Source::Name(name.clone(), "Terminate", Arc::clone(it))),
                 );
             }
-            TlsAction::Refuse(_) => {}
+            TlsAction::Refuse(_) | TlsAction::Reset(_) => {}
         }
     }
     all.extend(listener.forward.iter().map(|route| Source::Port(Arc::clone(route))));
@@ -128,7 +129,7 @@ fn paths<'h>(
     let by_length =
         |left: &str, right: &str| right.len().cmp(&left.len()).then_with(|| left.cmp(right));
     let mut exact: Vec<_> = host.exact.iter().collect();
-    exact.sort_by(|left, right| by_length(left.0, right.0));
+    exact.arrange_by(|left, right| by_length(left.0, right.0));
     for (path, all) in exact {
         each("Exact", path, all);
     }
@@ -136,7 +137,7 @@ fn paths<'h>(
         each("RegularExpression", &regex.pattern, all);
     }
     let mut prefix: Vec<_> = host.prefix.iter().collect();
-    prefix.sort_by(|left, right| by_length(left.0, right.0));
+    prefix.arrange_by(|left, right| by_length(left.0, right.0));
     for (path, all) in prefix {
         each("PathPrefix", if path.is_empty() { "/" } else { path }, all);
     }

@@ -13,6 +13,7 @@ use crate::api::meta::{Kind, NamespacedName, ObjectKey};
 use crate::api::object::Service;
 use crate::api::query::View;
 use crate::api::route::{Listener, ListenerTable, RouteTable};
+use crate::arrange::Arrange;
 use crate::kernel::{Mailer, ServerReport, Time};
 
 /// Figures of another part of the program, asked for with each `/metrics`: metric name (without the
@@ -116,7 +117,7 @@ impl State {
             &self.listeners.all
         }
         .clone();
-        all.sort_by(|left, right| place_of(left).cmp(&place_of(right)));
+        all.arrange_by(|left, right| place_of(left).cmp(&place_of(right)));
         all
     }
 
@@ -127,7 +128,7 @@ impl State {
             addresses.entry(place_of(listener)).or_default().push(*address);
         }
         for list in addresses.values_mut() {
-            list.sort_unstable();
+            list.arrange();
         }
         addresses
     }

@@ -14,6 +14,7 @@ use crate::api::meta::{Kind, Labels, Meta, NamespacedName, ObjectKey, Str};
 use crate::api::object::{ExternalTrafficPolicy, L2Policy, Node, Service, ServiceType};
 use crate::api::objects::Objects;
 use crate::api::problem::{Problem, Severity};
+use crate::arrange::Arrange;
 
 /// The loadBalancerClass that Cilium gives to services announced on layer 2 (L2-03).
 const L2_CLASS: &str = "io.cilium/l2-announcer";
@@ -91,7 +92,7 @@ pub(super) fn plan(given: &Given<'_>) -> Plan {
     let wanted = planner.wanted_addresses(&policies);
     planner.place(&wanted);
     let mut plan = planner.plan;
-    plan.problems.sort();
+    plan.problems.arrange();
     plan.problems.dedup();
     plan
 }

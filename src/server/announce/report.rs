@@ -13,6 +13,7 @@ use crate::api::objects::Generated;
 use crate::api::problem::{Problem, Severity};
 use crate::api::status::{Condition, ObjectStatus, Statuses, Truth};
 use crate::api::{Message, wiring};
+use crate::arrange::Arrange;
 use crate::kernel::{Outbox, Time};
 use crate::proto::calendar::date_time;
 
@@ -121,7 +122,7 @@ impl Announce {
                 priority: pair.priority,
             });
         }
-        list.sort_by(|a, b| (a.address, &a.interface).cmp(&(b.address, &b.interface)));
+        list.arrange_by(|a, b| (a.address, &a.interface).cmp(&(b.address, &b.interface)));
         Announcements { list, not_announced: self.plan.not_announced.clone() }
     }
 

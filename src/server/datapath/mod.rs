@@ -23,6 +23,7 @@ use crate::api::problem::{Problem, Severity};
 use crate::api::route::{Listener, ListenerTable, RouteTable, Serving};
 use crate::api::status::{Condition, ObjectStatus, Statuses, Truth};
 use crate::api::{Message, wiring};
+use crate::arrange::Arrange;
 use crate::kernel::{Outbox, Server, ServerId, Time};
 
 /// The condition of a Service whose listeners the hooks hold.
@@ -160,7 +161,7 @@ impl DatapathServer {
             .filter(|(address, ..)| announced.considered.contains(address))
             .map(|&(address, port, transport)| Steer { address, port, transport })
             .collect();
-        steers.sort();
+        steers.arrange();
         let mut answers = (*announced).clone();
         if let Some(interfaces) = &self.interfaces {
             // An interface that is gone has no hook to program; announce will say so in a moment.
@@ -209,7 +210,7 @@ impl DatapathServer {
                 statuses.by_object.insert(key, status);
             }
         }
-        statuses.problems.sort();
+        statuses.problems.arrange();
         if statuses != *self.statuses {
             self.statuses = Arc::new(statuses);
             out.send(wiring::STORE, Message::Statuses(Arc::clone(&self.statuses)));

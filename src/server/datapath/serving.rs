@@ -8,6 +8,7 @@ use crate::api::datapath::{Steer, Transport};
 use crate::api::meta::NamespacedName;
 use crate::api::route::Serving;
 use crate::api::{Message, wiring};
+use crate::arrange::Arrange;
 use crate::kernel::Outbox;
 
 /// A place that is not served, and why.
@@ -41,7 +42,7 @@ impl DatapathServer {
             failed.push(place(&clash.listener, &clash.problem.message));
         }
         failed.extend(self.failed_in_proxy(faults));
-        failed.sort();
+        failed.arrange();
         failed.dedup();
         Some(Serving { routes: table.routes, failed })
     }

@@ -9,6 +9,7 @@ use nanoserde::SerJson as _;
 use super::select::Target;
 use crate::api::meta::{Labels, Meta, NamespacedName, Origin, Str};
 use crate::api::object::{EndpointSlice, PortProtocol, Service, SliceEndpoint, SlicePort};
+use crate::arrange::Arrange;
 
 /// How many endpoints one slice lists; the default of Kubernetes.
 const MAX_ENDPOINTS: usize = 100;
@@ -27,7 +28,7 @@ pub(super) fn slices(service: &Service, targets: &[Target]) -> Vec<Arc<EndpointS
     }
     let mut slices = Vec::new();
     for ((v6, ports), mut targets) in groups {
-        targets.sort_by_key(|target| target.ip);
+        targets.arrange_by_key(|target| target.ip);
         for (at, chunk) in targets.chunks(MAX_ENDPOINTS).enumerate() {
             slices.push(Arc::new(slice(service, v6, ports, chunk, at)));
         }

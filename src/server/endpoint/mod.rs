@@ -25,6 +25,7 @@ use crate::api::objects::{Generated, Objects};
 use crate::api::problem::{Problem, Severity};
 use crate::api::status::Statuses;
 use crate::api::{Message, wiring};
+use crate::arrange::Arrange;
 use crate::kernel::{Outbox, Retired, Server, ServerId, Time};
 
 /// All complaints about the endpoints of the Services in `objects`. For `pilus check`.
@@ -180,7 +181,7 @@ impl EndpointServer {
                 severity: Severity::Error,
             });
         }
-        problems.sort();
+        problems.arrange();
         problems
     }
 
@@ -263,7 +264,7 @@ fn compute_service(
     let mut by_port: Vec<(Port, Arc<[Endpoint]>)> = Vec::new();
     // TCP first: where TCP and UDP have the same number, the proxy speaks TCP.
     let mut specs: Vec<_> = service.ports.iter().enumerate().collect();
-    specs.sort_by_key(|(_, spec)| spec.protocol != PortProtocol::Tcp);
+    specs.arrange_by_key(|(_, spec)| spec.protocol != PortProtocol::Tcp);
     for (at, spec) in specs {
         let port = Port(spec.port);
         if by_port.iter().any(|(known, _)| *known == port) {
@@ -277,7 +278,7 @@ fn compute_service(
             list.extend(slice_endpoints(service, slices, &spec.name, spec.protocol));
         }
         // Stable: where a Pod and a slice name the same address, the Pod's word counts.
-        list.sort_by_key(|endpoint| endpoint.address);
+        list.arrange_by_key(|endpoint| endpoint.address);
         list.dedup_by_key(|endpoint| endpoint.address);
         by_port.push((port, list.into()));
     }
@@ -365,6 +366,6 @@ fn problems(objects: &Objects) -> Vec<Problem> {
             warn(Kind::EndpointSlice, &slice.meta, "metadata.labels", message);
         }
     }
-    problems.sort();
+    problems.arrange();
     problems
 }

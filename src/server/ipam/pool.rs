@@ -7,6 +7,7 @@ use super::service::ServiceView;
 use crate::api::meta::{Kind, NamespacedName, ObjectKey, Origin};
 use crate::api::object::{IpBlock, Pool};
 use crate::api::problem::{Problem, Severity};
+use crate::arrange::Arrange;
 
 /// IPv4 or IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -225,7 +226,7 @@ impl Pools {
             let view = all.view(pool);
             all.list.push(view);
         }
-        all.list.sort_by(|a, b| a.pool.meta.name.cmp(&b.pool.meta.name));
+        all.list.arrange_by(|a, b| a.pool.meta.name.cmp(&b.pool.meta.name));
         all.find_conflicts();
         all
     }
@@ -322,7 +323,7 @@ impl Pools {
 
     fn find_conflicts(&mut self) {
         let mut order: Vec<usize> = (0..self.list.len()).collect();
-        order.sort_by_key(|&at| age(&self.list[at].pool));
+        order.arrange_by_key(|&at| age(&self.list[at].pool));
         // The ranges of pools without conflict, which do not overlap each other.
         let mut taken = Taken::new();
         for at in order {

@@ -20,6 +20,7 @@ use crate::api::objects::Objects;
 use crate::api::problem::{Problem, Severity};
 use crate::api::status::Statuses;
 use crate::api::{Message, wiring};
+use crate::arrange::Arrange;
 use crate::kernel::{Outbox, Server, ServerId, Time};
 use crate::proto::object::{Decoded, Object, Outcome, decode_served};
 
@@ -218,7 +219,7 @@ impl Kube {
                 format!("the Lease of the writer cannot be read, nothing is written: {trouble}");
             problems.push(complaint(what, Severity::Error));
         }
-        problems.sort();
+        problems.arrange();
         problems.dedup();
         problems
     }

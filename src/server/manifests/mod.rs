@@ -21,6 +21,7 @@ use crate::api::objects::Objects;
 use crate::api::problem::{Problem, Severity};
 use crate::api::status::Statuses;
 use crate::api::{Message, wiring};
+use crate::arrange::Arrange;
 use crate::kernel::{Outbox, Server, ServerId, Time};
 use crate::proto::object::{Life, Object};
 
@@ -246,7 +247,7 @@ impl Manifests {
                 problems.extend(entry.problems.iter().cloned().map(kept));
             }
         }
-        problems.sort();
+        problems.arrange();
         problems.dedup();
         problems
     }

@@ -13,6 +13,7 @@ use super::stats::count;
 use super::stream::Stream;
 use super::terminate::offering;
 use crate::api::route::{Route, TlsAction, TlsTermination};
+use crate::arrange::Arrange;
 use crate::io::buffer::Buffer;
 use crate::io::reactor::loop_now;
 use crate::io::tls::TlsStream;
@@ -31,7 +32,7 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
         CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
         CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
     ];
-    provider.cipher_suites.sort_by_key(|suite| !aes_128.contains(&suite.suite()));
+    provider.cipher_suites.arrange_by_key(|suite| !aes_128.contains(&suite.suite()));
     Arc::new(provider)
 }
 
@@ -55,9 +56,13 @@ pub(super) async fn handshake(mut connection: Connection) -> Option<Connection> 
             pass_through(connection, route).await;
             None
         }
-        // An alert would say that somebody here speaks TLS; for a name that nobody has there is nobody, and what the suite
+        Some(TlsAction::Refuse(_)) => {
+            count(|c| c.tls_unknown_names.add());
+            refuse(connection, UNRECOGNIZED_NAME).await
+        }
+        // An alert would say that somebody here speaks TLS. For a name that nobody has there is nobody, and what the suite
         // of Gateway API wants to see for a TLSRoute is a connection that is reset.
-        Some(TlsAction::Refuse(_)) | None => {
+        Some(TlsAction::Reset(_)) | None => {
             count(|c| c.tls_unknown_names.add());
             count(|c| c.tls_failures.add());
             connection.client.reset_on_close();

@@ -43,6 +43,7 @@ use crate::api::problem::Problem;
 use crate::api::route::{Listener, RouteTable, Serving};
 use crate::api::status::{ObjectStatus, Statuses};
 use crate::api::{Message, wiring};
+use crate::arrange::Arrange;
 use crate::kernel::{Outbox, Retired, Server, ServerId, Time};
 
 /// All complaints about the Ingresses and Gateways of `objects` and what they refer to; `unix` is the time in seconds
@@ -72,7 +73,7 @@ fn compile(objects: &Objects, config: &Config, caches: &mut Caches, unix: u64) -
     context.sweep();
     let mut listeners = std::mem::take(&mut ingress.listeners);
     listeners.append(&mut gateway.listeners);
-    listeners.sort_by(|a, b| key(a).cmp(&key(b)));
+    listeners.arrange_by(|a, b| key(a).cmp(&key(b)));
     let next_change = context.next_change;
     Compiled { listeners, ingress, gateway, problems: context.report.finish(), next_change }
 }

@@ -12,6 +12,7 @@ use crate::api::route::{
     Action, Backend, Certificate, HostTable, Listener, ListenerProtocol, PathRegex, Route,
     TlsAction, TlsTable, VirtualHost,
 };
+use crate::arrange::Arrange;
 
 /// The host of rules for every host.
 pub(super) const ANY_HOST: &str = "*";
@@ -187,7 +188,7 @@ fn virtual_host(
         }
     }
     // The longest first; the order of the alphabet among equals is that of the map (ING-07).
-    virtual_host.regex.sort_by_key(|(regex, _)| std::cmp::Reverse(regex.pattern.len()));
+    virtual_host.regex.arrange_by_key(|(regex, _)| std::cmp::Reverse(regex.pattern.len()));
     virtual_host
 }
 

@@ -7,6 +7,7 @@ use crate::api::objects::Objects;
 use crate::api::problem::Problem;
 use crate::api::query::{Nested, ShownGateway, ShownStatus, View};
 use crate::api::status::{Condition, GatewayApiStatus, ObjectStatus, Statuses};
+use crate::arrange::Arrange;
 use crate::kernel::ServerId;
 
 /// How many complaints are kept. More than anyone reads; the first in order are kept.
@@ -56,7 +57,7 @@ impl Views {
     ) -> Vec<(u64, Problem)> {
         let all = statuses.values().flat_map(|statuses| &statuses.problems);
         let mut problems: Vec<&Problem> = all.chain(refused).collect();
-        problems.sort();
+        problems.arrange();
         problems.dedup();
         problems.truncate(MAX_PROBLEMS);
         let since = |problem: &Problem| {

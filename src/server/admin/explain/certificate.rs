@@ -39,7 +39,7 @@ pub(super) fn explain(
             steps.add("certificate", "the backend's own: TLS is passed through", &why);
             Tls::Bytes(Arc::clone(route))
         }
-        TlsAction::Refuse(reason) => {
+        TlsAction::Refuse(reason) | TlsAction::Reset(reason) => {
             steps.add("certificate", &format!("handshake refused: {reason}"), &why);
             let is_route = reason.contains("TLSRoute");
             let why = if is_route { reason } else { "no certificate for this name" };

@@ -24,6 +24,7 @@ use crate::api::datapath::Transport;
 use crate::api::meta::Kind;
 use crate::api::problem::Severity;
 use crate::api::route::{Action, Listener, ListenerProtocol, TlsAction, VirtualHost};
+use crate::arrange::Arrange;
 use crate::proto::value::Value;
 use certificate::Tls;
 pub(super) use forward::{
@@ -327,7 +328,7 @@ impl Trip<'_> {
             .filter(|((_, at, _), listener)| *at == port && scheme.fits(listener.protocol))
             .map(|((address, ..), listener)| (*address, listener))
             .collect();
-        candidates.sort_by_key(|(address, listener)| {
+        candidates.arrange_by_key(|(address, listener)| {
             (std::cmp::Reverse(specificity(listener, &name)), *address)
         });
         if let Some((address, listener)) = candidates.first() {

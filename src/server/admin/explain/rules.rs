@@ -7,6 +7,7 @@ use super::{Outcome, Steps};
 use crate::api::route::{
     Candidates, Conditions, PathMatch, PathRegex, Request, Route, ValueMatch, VirtualHost,
 };
+use crate::arrange::Arrange;
 
 /// How many rules whose path fits are told about. More have the same path only where a machine wrote them.
 const FITTING_SHOWN: usize = 64;
@@ -78,7 +79,7 @@ fn entries(host: &VirtualHost) -> Vec<Entry<'_>> {
     }
     fn longest_first(table: &HashMap<Box<str>, Candidates>) -> Vec<(&str, &Candidates)> {
         let mut keys: Vec<_> = table.iter().map(|(path, it)| (&**path, it)).collect();
-        keys.sort_by(|left, right| {
+        keys.arrange_by(|left, right| {
             right.0.len().cmp(&left.0.len()).then_with(|| left.0.cmp(right.0))
         });
         keys

@@ -14,6 +14,7 @@ use crate::api::route::{
     Candidate, Candidates, HostTable, Listener, ListenerProtocol, PathRegex, Route, TlsAction,
     TlsTable, TlsTermination, VirtualHost,
 };
+use crate::arrange::Arrange;
 
 /// What is attached to one listener; each list has the oldest route first.
 #[derive(Debug, Default)]
@@ -120,7 +121,7 @@ impl<'g> Group<'g> {
             return;
         }
         // So that a less specific listener does not get what has no route here.
-        insert_tls(tls, pattern, TlsAction::Refuse("no TLSRoute is for this name".into()));
+        insert_tls(tls, pattern, TlsAction::Reset("no TLSRoute is for this name".into()));
         for (name, route) in &self.attached[at].names {
             if self.owner(name) != Some(pattern) {
                 continue;
@@ -152,7 +153,7 @@ impl<'g> Group<'g> {
         names.retain(|name| self.owner(name) == Some(pattern));
         names.push(pattern);
         // The widest first: each falls back to the next wider one.
-        names.sort_by_key(|name| (name.strip_prefix('*').is_none(), name.len()));
+        names.arrange_by_key(|name| (name.strip_prefix('*').is_none(), name.len()));
         let mut built: HashMap<&str, Arc<VirtualHost>> = HashMap::new();
         for name in names {
             let fallback = wider(name).find_map(|name| built.get(&*name)).map(Arc::clone);
@@ -248,7 +249,7 @@ fn virtual_host(name: &str, routes: &[Arc<CompiledRoute>]) -> VirtualHost {
     };
     // The longest first; the order of the alphabet among equals is that of the map.
     let mut regex: Vec<Pattern<'_>> = regex.into_values().collect();
-    regex.sort_by_key(|(_, rank, _)| std::cmp::Reverse(*rank));
+    regex.arrange_by_key(|(_, rank, _)| std::cmp::Reverse(*rank));
     let regex = regex.into_iter();
     let regex = regex.map(|(regex, _, ranked)| (Arc::clone(regex), candidates(ranked))).collect();
     VirtualHost {
@@ -263,7 +264,7 @@ fn virtual_host(name: &str, routes: &[Arc<CompiledRoute>]) -> VirtualHost {
 
 /// The most specific first, the oldest among equals; what comes after one without conditions is never reached.
 fn candidates(mut ranked: Vec<(&Match, &Arc<Route>)>) -> Candidates {
-    ranked.sort_by_key(|(wanted, _)| std::cmp::Reverse(wanted.rank));
+    ranked.arrange_by_key(|(wanted, _)| std::cmp::Reverse(wanted.rank));
     let last = ranked.iter().position(|(wanted, _)| wanted.conditions.is_none());
     ranked.truncate(last.map_or(ranked.len(), |at| at + 1));
     ranked

@@ -15,6 +15,7 @@ use crate::api::route::{
     Action, Backend, Conditions, PathRegex, RetryBudget, RetryPolicy, Route, Session, SessionKind,
     Target, ValueMatch,
 };
+use crate::arrange::Arrange;
 
 /// The least time between two attempts if a route does not say; Envoy's.
 const DEFAULT_BACKOFF: Duration = Duration::from_millis(25);
@@ -403,7 +404,7 @@ fn services(action: &Action) -> impl Iterator<Item = &crate::api::meta::Namespac
 
 fn retry_policy(retry: &RouteRetry, budget: Option<RetryBudget>) -> RetryPolicy {
     let mut codes = retry.codes.clone();
-    codes.sort_unstable();
+    codes.arrange();
     codes.dedup();
     RetryPolicy {
         codes,

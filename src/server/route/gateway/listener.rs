@@ -10,6 +10,7 @@ use crate::api::meta::{Kind, Meta, Str};
 use crate::api::object::gateway::{Gateway, GatewayListener, ListenerSet};
 use crate::api::objects::Objects;
 use crate::api::route::{Certificate, ClientAuth};
+use crate::arrange::Arrange;
 
 /// The most listeners of a Gateway with all its ListenerSets: a Gateway alone can have 64, and conflicts are looked for
 /// between all of a port.
@@ -223,7 +224,7 @@ pub(super) fn sets(
             allowed: admits(objects, &gateway.allowed_listeners, own, &set.meta.name.namespace),
         })
         .collect();
-    sets.sort_by(|a, b| age(&a.set.meta).cmp(&age(&b.set.meta)));
+    sets.arrange_by(|a, b| age(&a.set.meta).cmp(&age(&b.set.meta)));
     sets
 }
 

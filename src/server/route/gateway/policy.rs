@@ -13,6 +13,7 @@ use crate::api::object::gateway::{
 };
 use crate::api::route::{Certificate, UpstreamSettings, UpstreamTls};
 use crate::api::status::{Condition, GatewayApiStatus, ObjectStatus, ParentStatus};
+use crate::arrange::Arrange;
 use crate::server::route::authority::joined;
 use crate::server::route::context::Context;
 
@@ -66,7 +67,7 @@ impl Policies {
 
     fn collect_tls(&mut self, context: &mut Context<'_>) {
         let mut all: Vec<_> = context.objects.backend_tls_policies.values().collect();
-        all.sort_by(|a, b| age(&a.meta).cmp(&age(&b.meta)));
+        all.arrange_by(|a, b| age(&a.meta).cmp(&age(&b.meta)));
         for policy in all {
             let meta = &policy.meta;
             let targets = policy.targets.iter().enumerate();
@@ -94,7 +95,7 @@ impl Policies {
 
     fn collect_traffic(&mut self, context: &mut Context<'_>) {
         let mut all: Vec<_> = context.objects.backend_traffic_policies.values().collect();
-        all.sort_by(|a, b| age(&a.meta).cmp(&age(&b.meta)));
+        all.arrange_by(|a, b| age(&a.meta).cmp(&age(&b.meta)));
         for policy in all {
             let meta = &policy.meta;
             let kind = Kind::XBackendTrafficPolicy;

@@ -18,6 +18,7 @@ use crate::api::object::gateway_route::{GrpcRoute, HttpRoute, L4Route};
 use crate::api::objects::Table;
 use crate::api::route::Route;
 use crate::api::status::{Condition, GatewayApiStatus, ObjectStatus, ParentStatus};
+use crate::arrange::Arrange;
 use crate::server::route::context::Context;
 
 /// A listener: its Gateway and its place there.
@@ -145,7 +146,7 @@ impl<'c, 'a> RouteCompiler<'c, 'a> {
         let http = objects.http_routes.values().map(|route| Requests::Http(route));
         let grpc = objects.grpc_routes.values().map(|route| Requests::Grpc(route));
         let mut all: Vec<Requests<'_>> = http.chain(grpc).collect();
-        all.sort_by(|a, b| age(a.view().meta).cmp(&age(b.view().meta)));
+        all.arrange_by(|a, b| age(a.view().meta).cmp(&age(b.view().meta)));
         let mixed = !objects.http_routes.is_empty() && !objects.grpc_routes.is_empty();
         for route in all {
             self.requests(route, mixed);
@@ -221,7 +222,7 @@ impl<'c, 'a> RouteCompiler<'c, 'a> {
 
     pub(super) fn l4(&mut self, kind: Kind, routes: &Table<L4Route>) {
         let mut all: Vec<_> = routes.values().collect();
-        all.sort_by(|a, b| age(&a.meta).cmp(&age(&b.meta)));
+        all.arrange_by(|a, b| age(&a.meta).cmp(&age(&b.meta)));
         for route in all {
             self.l4_route(kind, route);
         }
