@@ -19,6 +19,18 @@ pub trait Arrange<T> {
     fn arrange_by_key<K: Ord>(&mut self, key: impl FnMut(&T) -> K);
 }
 
+/// Maps and sets from iterators, one entry after the other: their `FromIterator` sorts first, again for each type.
+pub trait Gather: Iterator + Sized {
+    /// All items.
+    fn gather<C: Default + Extend<Self::Item>>(self) -> C {
+        let mut all = C::default();
+        all.extend(self);
+        all
+    }
+}
+
+impl<I: Iterator> Gather for I {}
+
 impl<T> Arrange<T> for [T] {
     fn arrange(&mut self)
     where

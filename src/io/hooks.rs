@@ -15,6 +15,7 @@ use crate::api::Message;
 use crate::api::address::IfIndex;
 use crate::api::datapath::{self, DatapathReport, Program, Programmed, Sockets};
 use crate::api::wiring;
+use crate::arrange::Gather;
 use crate::kernel::{Outbox, Server, ServerId, Time};
 
 /// What could not be applied is tried again after this; a missing capability or a full table may be
@@ -135,7 +136,7 @@ impl HookDriver {
         let on = |it: &Announced| unhooked.contains_key(&IfIndex(it.ifindex));
         unguarded.extend(announced(program).filter(on).map(|it| it.ip));
         let wanted: BTreeSet<(u32, IpAddr)> =
-            announced(program).map(|announced| (announced.ifindex, announced.ip)).collect();
+            announced(program).map(|announced| (announced.ifindex, announced.ip)).gather();
         match bpf.addresses() {
             Ok(present) => {
                 for state in present {
@@ -193,10 +194,10 @@ impl HookDriver {
             // Those of a dead predecessor are ours as well.
             None => self
                 .routes
-                .insert(netlink.local_routes()?.into_iter().map(|route| route.ip).collect()),
+                .insert(netlink.local_routes()?.into_iter().map(|route| route.ip).gather()),
         };
         let steered = program.steers.iter().map(|steer| steer.address);
-        let wanted: BTreeSet<IpAddr> = steered.filter(|ip| !unguarded.contains(ip)).collect();
+        let wanted: BTreeSet<IpAddr> = steered.filter(|ip| !unguarded.contains(ip)).gather();
         for ip in wanted.difference(&present.clone()) {
             match netlink.add_local_route(*ip) {
                 Ok(_) => _ = present.insert(*ip),
@@ -252,13 +253,13 @@ impl HookDriver {
     fn lost(&mut self, program: &Program) -> Result<Vec<String>, Box<dyn std::error::Error>> {
         let Some(bpf) = &self.bpf else { return Ok(Vec::new()) };
         let mut netlink = Netlink::open()?;
-        let present: BTreeSet<u32> = netlink.links()?.iter().map(|link| link.ifindex).collect();
+        let present: BTreeSet<u32> = netlink.links()?.iter().map(|link| link.ifindex).gather();
         // An interface that is gone, and with it the program, is no business of ours.
-        let lans = interfaces(program).intersection(&present).copied().collect();
+        let lans = interfaces(program).intersection(&present).copied().gather();
         let mut lost = bpf.lost(&lans)?;
         if let Some(routes) = &self.routes {
             let present: BTreeSet<IpAddr> =
-                netlink.local_routes()?.into_iter().map(|route| route.ip).collect();
+                netlink.local_routes()?.into_iter().map(|route| route.ip).gather();
             lost.extend(routes.difference(&present).map(|ip| format!("the local route of {ip}")));
         }
         Ok(lost)
@@ -311,7 +312,7 @@ fn interface_name(index: u32) -> String {
 }
 
 fn interfaces(program: &Program) -> BTreeSet<u32> {
-    program.answers.answers.iter().map(|answer| answer.interface.0).collect()
+    program.answers.answers.iter().map(|answer| answer.interface.0).gather()
 }
 
 /// What the program on an interface is there for.

@@ -21,6 +21,7 @@ use super::event_loop::spawn;
 use super::reactor::AsyncFd;
 use crate::api::address::IfIndex;
 use crate::api::{Message, wiring};
+use crate::arrange::Gather;
 use crate::kernel::{Mailer, Outbox, Server, ServerId, Time};
 use crate::proto::{ndp, vrrp};
 
@@ -239,13 +240,13 @@ impl Port {
                 IpAddr::V6(address) => Some(ndp::solicited_node(*address)),
                 IpAddr::V4(_) => None,
             })
-            .collect();
+            .gather();
         for group in self.groups.difference(&wanted) {
             if let Err(error) = socket::leave(fd, index, (*group).into()) {
                 log::warn!("{}: leaving {group} failed: {error}", self.name);
             }
         }
-        let mut joined: BTreeSet<Ipv6Addr> = self.groups.intersection(&wanted).copied().collect();
+        let mut joined: BTreeSet<Ipv6Addr> = self.groups.intersection(&wanted).copied().gather();
         for group in wanted.difference(&self.groups) {
             match socket::join(fd, index, (*group).into()) {
                 Ok(()) => {

@@ -10,6 +10,7 @@ use crate::api::config::{Config, IngressMode, Kubernetes};
 use crate::api::meta::{Kind, Meta, Origin};
 use crate::api::objects::HasMeta;
 use crate::api::problem::{Problem, Severity};
+use crate::arrange::Gather;
 use crate::kernel::{ServerReport, ServerState};
 use crate::proto::value::Value;
 
@@ -233,7 +234,7 @@ pub(super) fn config(config: &Config) -> BTreeMap<&'static str, String> {
         IngressMode::Shared => "shared",
         IngressMode::Dedicated => "dedicated",
     };
-    BTreeMap::from([
+    [
         ("access-log", config.access_log.as_ref().map_or(String::new(), ToString::to_string)),
         ("access-log-format", config.access_log_format.name().to_owned()),
         ("admin", config.admin.clone()),
@@ -280,7 +281,9 @@ pub(super) fn config(config: &Config) -> BTreeMap<&'static str, String> {
         ("node-name", config.node.to_string()),
         ("state-dir", config.state_dir.display().to_string()),
         ("trusted-proxies", join(config.trusted_proxies.iter().map(ToString::to_string).collect())),
-    ])
+    ]
+    .into_iter()
+    .gather()
 }
 
 /// `/v1/config`

@@ -25,7 +25,7 @@ use crate::api::objects::{Generated, Objects};
 use crate::api::problem::{Problem, Severity};
 use crate::api::status::Statuses;
 use crate::api::{Message, wiring};
-use crate::arrange::Arrange;
+use crate::arrange::{Arrange, Gather};
 use crate::kernel::{Outbox, Retired, Server, ServerId, Time};
 
 /// All complaints about the endpoints of the Services in `objects`. For `pilus check`.
@@ -127,7 +127,7 @@ impl EndpointServer {
     fn resolve(&mut self, objects: &Objects, out: &mut Outbox<Message>) {
         let hosts = objects.external_backends.values().map(|backend| &backend.hostname);
         let names: BTreeSet<Str> =
-            hosts.filter(|host| literal(host).is_none()).map(Str::clone).collect();
+            hosts.filter(|host| literal(host).is_none()).map(Str::clone).gather();
         if names != *self.names {
             self.names = Arc::new(names);
             out.send(wiring::RESOLVER, Message::Resolve(Arc::clone(&self.names)));

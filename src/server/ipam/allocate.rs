@@ -17,7 +17,7 @@ use super::claim::ClaimSet;
 use super::pool::{Family, Found, Pools};
 use super::service::ServiceView;
 use crate::api::meta::NamespacedName;
-use crate::arrange::Arrange;
+use crate::arrange::{Arrange, Gather};
 
 /// Our Services by name.
 pub type Services = BTreeMap<NamespacedName, ServiceView>;
@@ -310,6 +310,6 @@ impl<'a> Run<'a> {
             grant.addresses.arrange_by_key(|address| (asked(address), *address));
             (view.name().clone(), grant)
         });
-        Allocation { grants: grants.collect(), used }
+        Allocation { grants: grants.gather(), used }
     }
 }

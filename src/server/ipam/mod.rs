@@ -74,6 +74,7 @@ use crate::api::objects::Objects;
 use crate::api::problem::Problem;
 use crate::api::status::Statuses;
 use crate::api::{Message, wiring};
+use crate::arrange::Gather;
 use crate::kernel::{Outbox, Server, ServerId, Time};
 use crate::proto::claims::{
     Body, Claim, Digest, Packet, State, bucket_of, encode_claims, encode_digest,
@@ -432,7 +433,7 @@ impl Ipam {
         let given = self.allocation.grants.iter().filter(|(_, grant)| !grant.addresses.is_empty());
         let by_service = given.map(|(name, grant)| (name.clone(), grant.addresses.clone()));
         let tentative = self.pending.keys().map(|(_, address)| *address).collect();
-        let assignments = Assignments { by_service: by_service.collect(), tentative };
+        let assignments = Assignments { by_service: by_service.gather(), tentative };
         if *self.assignments != assignments || !self.published {
             self.assignments = Arc::new(assignments);
             for peer in READERS {

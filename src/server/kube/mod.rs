@@ -20,7 +20,7 @@ use crate::api::objects::Objects;
 use crate::api::problem::{Problem, Severity};
 use crate::api::status::Statuses;
 use crate::api::{Message, wiring};
-use crate::arrange::Arrange;
+use crate::arrange::{Arrange, Gather};
 use crate::kernel::{Outbox, Server, ServerId, Time};
 use crate::proto::object::{Decoded, Object, Outcome, decode_served};
 
@@ -272,7 +272,7 @@ impl Server<Message> for Kube {
     fn handle(&mut self, _now: Time, _from: ServerId, message: Message, out: &mut Outbox<Message>) {
         let Message::Facts(facts) = message else { return };
         let lease = self.lease.clone();
-        let changed: BTreeSet<Kind> = facts.iter().filter_map(|fact| self.take(fact)).collect();
+        let changed: BTreeSet<Kind> = facts.iter().filter_map(|fact| self.take(fact)).gather();
         out.send(wiring::CLUSTER, Message::FactsTaken);
         self.publish_versions(out);
         let seen = std::mem::take(&mut self.seen_changed);

@@ -21,7 +21,7 @@ use crate::api::objects::Objects;
 use crate::api::problem::{Problem, Severity};
 use crate::api::status::Statuses;
 use crate::api::{Message, wiring};
-use crate::arrange::Arrange;
+use crate::arrange::{Arrange, Gather};
 use crate::kernel::{Outbox, Server, ServerId, Time};
 use crate::proto::object::{Life, Object};
 
@@ -116,7 +116,7 @@ impl Manifests {
             self.apply_file(path, state, read_at);
         }
         if files.complete {
-            let named: BTreeSet<&PathBuf> = files.changes.iter().map(|(path, _)| path).collect();
+            let named: BTreeSet<&PathBuf> = files.changes.iter().map(|(path, _)| path).gather();
             let missing = &files.missing_directories;
             let is_missing = |path: &Path| missing.iter().any(|(dir, _)| path.starts_with(dir));
             self.files.retain(|path, _| named.contains(path) || is_missing(path));
@@ -179,7 +179,7 @@ impl Manifests {
         let matters = |entry: &Entry| file.has_unknown || decoded.contains(&entry.key);
         let entries = old.entries.into_iter().rev().filter(matters);
         let mut before: BTreeMap<ObjectKey, Entry> =
-            entries.map(|entry| (entry.key.clone(), entry)).collect();
+            entries.map(|entry| (entry.key.clone(), entry)).gather();
         for entry in &mut file.entries {
             let last = match before.remove(&entry.key) {
                 Some(old) => old.object,

@@ -13,7 +13,7 @@ use crate::api::object::gateway::{
 };
 use crate::api::route::{Certificate, UpstreamSettings, UpstreamTls};
 use crate::api::status::{Condition, GatewayApiStatus, ObjectStatus, ParentStatus};
-use crate::arrange::Arrange;
+use crate::arrange::{Arrange, Gather};
 use crate::server::route::authority::joined;
 use crate::server::route::context::Context;
 
@@ -189,7 +189,7 @@ impl Policies {
         conditions: &[Condition],
     ) -> Option<(ObjectKey, ObjectStatus)> {
         let users = services.filter_map(|service| self.users.get(service)).flatten();
-        let users: BTreeSet<usize> = users.copied().collect();
+        let users: BTreeSet<usize> = users.copied().gather();
         if users.is_empty() {
             return None;
         }
@@ -326,5 +326,5 @@ pub(super) fn with_client(
 pub(super) fn sorted(
     statuses: Vec<(ObjectKey, ObjectStatus)>,
 ) -> BTreeMap<ObjectKey, ObjectStatus> {
-    statuses.into_iter().collect()
+    statuses.into_iter().gather()
 }
