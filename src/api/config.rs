@@ -46,6 +46,15 @@ pub enum LogFormat {
     Combined,
 }
 
+impl fmt::Display for Kubernetes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kubeconfig(path) => path.display().fmt(f),
+            Self::InCluster => f.write_str("in-cluster"),
+        }
+    }
+}
+
 /// All settings. `pilus config view` prints them.
 #[derive(Debug, Clone)]
 pub struct Config {

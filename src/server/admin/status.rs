@@ -6,7 +6,7 @@ use super::moment::{Moment, rfc3339};
 use super::routes::hosts;
 use super::state::{State, place_of};
 use super::{API_VERSION, VERSION};
-use crate::api::config::{Config, IngressMode, Kubernetes};
+use crate::api::config::{Config, IngressMode};
 use crate::api::meta::{Kind, Meta, Origin};
 use crate::api::objects::HasMeta;
 use crate::api::problem::{Problem, Severity};
@@ -108,6 +108,7 @@ fn sources(state: &State) -> Value {
     let (files, generated) = count_origins(state);
     Value::map()
         .with("directories", directories.collect::<Vec<_>>())
+        .with_some("kubernetes", state.config.kubernetes.as_ref().map(ToString::to_string))
         .with("files", files)
         .with("objects", counts.iter().map(|(_, count)| count).sum::<usize>())
         .with("generated", generated)
@@ -262,14 +263,7 @@ pub(super) fn config(config: &Config) -> BTreeMap<&'static str, String> {
         ("ingress-https-port", config.host_ports.1.to_string()),
         ("interfaces", join(config.interfaces.iter().map(ToString::to_string).collect())),
         ("l2-announcements-advert-interval", format!("{:?}", config.advert_interval)),
-        (
-            "kubernetes",
-            match &config.kubernetes {
-                None => String::new(),
-                Some(Kubernetes::InCluster) => "in-cluster".to_owned(),
-                Some(Kubernetes::Kubeconfig(path)) => path.display().to_string(),
-            },
-        ),
+        ("kubernetes", config.kubernetes.as_ref().map_or(String::new(), ToString::to_string)),
         ("loadbalancer-l7-algorithm", "round_robin".to_owned()),
         ("manifests", join(config.manifests.iter().map(|it| it.display().to_string()).collect())),
         ("metrics", config.metrics.clone()),
