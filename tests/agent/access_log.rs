@@ -50,7 +50,7 @@ fn each_request_is_one_line_of_json_whatever_it_says() {
     let mut client = Client::connect(agent.http);
     client.send(
         "GET /p?q=%22 HTTP/1.1\r\nhost: a.test\r\nauthorization: Bearer s3cret\r\ncookie: k=s3cret\r\n\
-         user-agent: x\"\\\u{7f}\u{e9}\r\nreferer: http://r/\r\nx-request-id: 00000000-0000-4000-8000-000000000001\r\n\r\n",
+         user-agent: x\"\\\t\u{e9}\r\nreferer: http://r/\r\nx-request-id: 00000000-0000-4000-8000-000000000001\r\n\r\n",
     );
     assert_eq!(client.response().status(), 200);
     client.send("GET /nowhere HTTP/1.1\r\nhost: other.test\r\n\r\n");
@@ -61,7 +61,12 @@ fn each_request_is_one_line_of_json_whatever_it_says() {
     let text = lines(&log)[before..].join("\n");
     assert!(!text.contains("s3cret"));
     let all: Vec<Value> = text.lines().map(|line| parse_json(line).unwrap()).collect();
-    assert_eq!(all.len(), 3);
+    // Whoever asked while the agent was starting may be among them.
+    let all: Vec<Value> = all
+        .into_iter()
+        .filter(|line| field(line, "path") != "/" || field(line, "authority") != "a.test")
+        .collect();
+    assert_eq!(all.len(), 3, "{text}");
     let number = |line: &Value, name: &str| line.get(name).and_then(Value::as_int).unwrap_or(-1);
     let first = &all[0];
     assert_eq!((field(first, "method"), field(first, "path")), ("GET", "/p?q=%22"));
