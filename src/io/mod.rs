@@ -19,6 +19,7 @@ pub mod random;
 pub mod reactor;
 pub mod resolver;
 pub mod signals;
+pub mod splice;
 pub mod tcp;
 pub mod tls;
 pub mod udp;

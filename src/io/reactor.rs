@@ -25,18 +25,22 @@ const EVENTS_PER_WAIT: usize = 1024;
 /// How often deadlines are looked at. A deadline is noticed this much late at most.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
-const READABLE: u8 = 1;
-const WRITABLE: u8 = 2;
+const READABLE: u16 = 1;
+const WRITABLE: u16 = 2;
 /// The peer has closed its sending side.
-const READ_CLOSED: u8 = 4;
+const READ_CLOSED: u16 = 4;
 /// The connection is down in both directions.
-const DOWN: u8 = 8;
+const DOWN: u16 = 8;
 /// The deadline has passed.
-const EXPIRED: u8 = 16;
+const EXPIRED: u16 = 16;
 /// The reader's waker waits for input.
-const READER_WAITS: u8 = 32;
+const READER_WAITS: u16 = 32;
 /// The writer's waker waits for output.
-const WRITER_WAITS: u8 = 64;
+const WRITER_WAITS: u16 = 64;
+/// Urgent data has arrived at some time: a short read says nothing any more.
+const URGENT: u16 = 128;
+/// The connection has ended by an error, such as a reset.
+const FAILED: u16 = 256;
 
 thread_local! {
     static REACTOR: Reactor = const { Reactor::new() };
@@ -63,7 +67,7 @@ struct Slot {
 
 struct Source {
     index: u32,
-    flags: Cell<u8>,
+    flags: Cell<u16>,
     watched: Cell<bool>,
     deadline: Cell<Time>,
     reader: RefCell<Option<Waker>>,
@@ -131,7 +135,11 @@ impl Reactor {
         slot.generation = slot.generation.wrapping_add(1);
         let key = u64::from(slot.generation) << 32 | u64::from(index);
         #[expect(clippy::cast_sign_loss, reason = "the flags are a bit set")]
-        let events = (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET) as u32;
+        let events = (libc::EPOLLIN
+            | libc::EPOLLPRI
+            | libc::EPOLLOUT
+            | libc::EPOLLRDHUP
+            | libc::EPOLLET) as u32;
         let mut event = libc::epoll_event { events, u64: key };
         // SAFETY: both descriptors are open, `event` is valid for the call.
         let result =
@@ -235,25 +243,27 @@ impl Reactor {
 
 impl Source {
     #[inline]
-    fn has(&self, flag: u8) -> bool {
+    fn has(&self, flag: u16) -> bool {
         self.flags.get() & flag != 0
     }
 
     #[inline]
-    fn set(&self, flag: u8) {
+    fn set(&self, flag: u16) {
         self.flags.set(self.flags.get() | flag);
     }
 
     #[inline]
-    fn clear(&self, flag: u8) {
+    fn clear(&self, flag: u16) {
         self.flags.set(self.flags.get() & !flag);
     }
 
     #[inline]
     fn ready(&self, events: u32) {
         const IN: u32 = libc::EPOLLIN as u32;
+        const PRI: u32 = libc::EPOLLPRI as u32;
         const OUT: u32 = libc::EPOLLOUT as u32;
         const HALF: u32 = libc::EPOLLRDHUP as u32;
+        const ERR: u32 = libc::EPOLLERR as u32;
         const BOTH: u32 = (libc::EPOLLHUP | libc::EPOLLERR) as u32;
         let mut flags = self.flags.get();
         if events & (IN | HALF | BOTH) != 0 {
@@ -262,11 +272,19 @@ impl Source {
         if events & (OUT | BOTH) != 0 {
             flags |= WRITABLE;
         }
+        if events & PRI != 0 {
+            flags |= URGENT;
+        }
         if events & HALF != 0 {
             flags |= READ_CLOSED;
         }
         if events & BOTH != 0 {
             flags |= READ_CLOSED | DOWN;
+        }
+        if events & ERR != 0 {
+            self.flags.set(flags | FAILED);
+            // Whoever waits for something else on this connection waits in vain.
+            return self.wake_all();
         }
         let read = flags & (READABLE | READER_WAITS) == READABLE | READER_WAITS;
         let write = flags & (WRITABLE | WRITER_WAITS) == WRITABLE | WRITER_WAITS;
@@ -341,10 +359,23 @@ impl AsyncFd {
         self.source.has(READ_CLOSED)
     }
 
+    /// Whether urgent data has arrived at some time. Reading stops where it is, however much follows, and splicing
+    /// does not get past it.
+    #[inline]
+    pub fn has_urgent(&self) -> bool {
+        self.source.has(URGENT)
+    }
+
     /// Whether the connection is down in both directions, by an error or a reset.
     #[inline]
     pub fn is_down(&self) -> bool {
         self.source.has(DOWN)
+    }
+
+    /// Whether it has ended by an error. What had arrived before can still be read.
+    #[inline]
+    pub fn has_failed(&self) -> bool {
+        self.source.has(FAILED)
     }
 
     /// Whether a read is worth trying.

@@ -120,7 +120,7 @@ impl TcpStream {
             match received {
                 Ok((got, filled)) => {
                     // A short read has emptied the socket; a hang-up causes no further edge.
-                    if !filled && !self.fd.is_hung_up() {
+                    if !filled && !self.fd.is_hung_up() && !self.fd.has_urgent() {
                         self.fd.clear_readable();
                     }
                     return Poll::Ready(Ok(got));

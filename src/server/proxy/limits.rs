@@ -72,6 +72,10 @@ pub(super) const DRAIN_POLL: Duration = Duration::from_millis(20);
 pub(super) const PENDING_BYTES: usize = 32 * 1024;
 /// Rounds of receiving and sending a body before other tasks get their turn.
 pub(super) const ROUNDS_PER_TURN: u32 = 16;
+/// Reads in a row that have filled a buffer before a tunnel splices: what is small, or is waited for, is cheaper to copy.
+pub(super) const FULL_READS: u8 = 2;
+/// A splice that moved less is the last one for now: so much is copied for less than the second system call costs.
+pub(super) const SPLICE_LEAST: usize = 16 * 1024;
 /// Own answers to pipelined requests of one client before other tasks get their turn; a forwarded request
 /// waits anyway.
 pub(super) const ANSWERS_PER_TURN: u32 = 32;

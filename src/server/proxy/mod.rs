@@ -62,7 +62,7 @@ use crate::api::problem::{Problem, Severity};
 use crate::api::route::ListenerTable;
 use crate::api::status::Statuses;
 use crate::io::reactor::Timer;
-use crate::io::{clock, event_loop, tcp};
+use crate::io::{clock, event_loop, splice, tcp};
 use crate::kernel::{Outbox, Server, ServerId, Time};
 
 pub use self::stats::{Stats, StatsReader, stats, stats_reader};
@@ -109,6 +109,7 @@ impl Proxy {
     /// If the system has no randomness for TLS tickets: nothing could be served safely then.
     pub fn new(config: &Config) -> Self {
         let limit = tcp::raise_descriptor_limit();
+        splice::set_limit(limit);
         // A busy connection needs a second descriptor for its endpoint, but most are idle.
         let connections = limit.saturating_sub(RESERVED_DESCRIPTORS).max(limit / 2) / 4 * 3;
         let connections = usize::try_from(connections).unwrap_or(usize::MAX);

@@ -117,6 +117,12 @@ counters! {
     upstream_aborts,
     /// Connections that became tunnels: upgrades and TLS passthrough.
     tunnels,
+    /// Bytes that tunnels have passed on.
+    tunnel_bytes,
+    /// Bytes that they have taken without copying them, of those.
+    tunnel_bytes_spliced,
+    /// Times that a tunnel would have spliced and no pipe was to be had.
+    pipes_refused,
     /// UDP flows begun.
     udp_flows,
     /// UDP flows open now.
@@ -202,6 +208,11 @@ impl Counter {
 
     pub(super) fn add_many(&self, count: u64) {
         self.set(self.get() + count);
+    }
+
+    #[inline]
+    pub(super) fn add_all(&self, count: usize) {
+        self.0.set(self.0.get().wrapping_add(count as u64));
     }
 
     #[inline]

@@ -76,6 +76,11 @@ impl Stream {
         }
     }
 
+    /// Whether it has ended by an error.
+    pub(super) fn has_failed(&self) -> bool {
+        self.tcp().map_or_else(|| self.is_down(), |tcp| tcp.fd().has_failed())
+    }
+
     /// Has the task woken when [`Stream::is_down`] may have changed.
     #[inline]
     pub(super) fn watch(&self, cx: &mut Context<'_>) {

@@ -1,14 +1,20 @@
-//! Bytes in both directions without looking at them: after an upgrade, and for TLS passthrough.
+//! Bytes in both directions without looking at them: TCP listeners, TLS passthrough, and what follows an upgrade.
+//!
+//! A direction begins with copying. When it turns out that much is to be moved, and both ends are plain sockets, the
+//! kernel passes the bytes on (splice(2)), until there is little again or no pipe left. An end that waits holds neither
+//! a buffer nor a pipe.
 use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use super::limits::ROUNDS_PER_TURN;
+use super::limits::{FULL_READS, ROUNDS_PER_TURN, SPLICE_LEAST};
 use super::stats::count;
 use super::stream::Stream;
-use crate::io::buffer::Buffer;
+use crate::io::buffer::{BUFFER_BYTES, Buffer};
 use crate::io::reactor::loop_now;
+use crate::io::splice::Pipe;
+use crate::io::tcp::TcpStream;
 
 /// One end of a tunnel.
 pub(super) struct End<'a> {
@@ -36,6 +42,9 @@ pub(super) async fn run(mut client: End<'_>, mut upstream: End<'_>, idle: Durati
         match (ups, downs) {
             (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(()),
             _ if up.lost || down.lost => Poll::Ready(()),
+            // What it has said waits for a slow endpoint, and nobody is left to hear the answer. The other way round a
+            // slow client may still want the last words of its endpoint.
+            (Poll::Pending, _) if client.stream.has_failed() => Poll::Ready(()),
             _ => client.stream.poll_expired(cx),
         }
     })
@@ -60,6 +69,10 @@ struct Direction {
     lost: bool,
     /// The receiver takes no more. What it has said before may still be there to be read.
     refused: bool,
+    /// Reads in a row that have filled the buffer; the bytes are spliced once they are [`FULL_READS`].
+    full_reads: u8,
+    /// Bytes on their way between two sockets.
+    pipe: Option<Pipe>,
 }
 
 // === impl Direction ===
@@ -85,9 +98,12 @@ impl Direction {
                 self.closed = true;
                 continue;
             }
-            match ready!(from.stream.poll_recv(cx, from.input)) {
+            match ready!(self.poll_recv(cx, from, to)) {
                 Ok(0) => self.ended = true,
-                Ok(_) => self.moved = true,
+                Ok(got) => {
+                    self.moved = true;
+                    count(|c| c.tunnel_bytes.add_all(got));
+                }
                 Err(_) => self.lost = true,
             }
         }
@@ -111,8 +127,57 @@ impl Direction {
             }
             buffer.release();
         }
+        if let (Some(pipe), Stream::Tcp(to)) = (&mut self.pipe, &*to.stream) {
+            let before = pipe.len();
+            let drained = pipe.poll_drain(cx, to);
+            self.moved |= pipe.len() < before;
+            ready!(drained)?;
+            self.pipe = None;
+        }
         ready!(to.stream.poll_flush(cx))?;
         to.stream.release();
         Poll::Ready(Ok(()))
+    }
+
+    /// Receives into a pipe or the buffer, of which nothing must be left to send.
+    fn poll_recv(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut End<'_>,
+        to: &End<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if self.full_reads >= FULL_READS
+            && let (Stream::Tcp(tcp), Stream::Tcp(_)) = (&*from.stream, &*to.stream)
+            && !tcp.fd().has_urgent()
+        {
+            ready!(tcp.fd().poll_readable(cx));
+            if let Some(pipe) = Pipe::take() {
+                return self.poll_splice(cx, tcp, pipe);
+            }
+            count(|c| c.pipes_refused.add());
+            self.full_reads = 0;
+        }
+        let received = from.stream.poll_recv(cx, from.input);
+        match received {
+            Poll::Ready(Ok(BUFFER_BYTES..)) => self.full_reads = self.full_reads.saturating_add(1),
+            Poll::Ready(_) => self.full_reads = 0,
+            Poll::Pending => from.input.release(),
+        }
+        received
+    }
+
+    fn poll_splice(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &TcpStream,
+        mut pipe: Pipe,
+    ) -> Poll<io::Result<usize>> {
+        let got = ready!(pipe.poll_fill(cx, from))?;
+        if got < SPLICE_LEAST {
+            self.full_reads = 0;
+        }
+        count(|c| c.tunnel_bytes_spliced.add_all(got));
+        self.pipe = Some(pipe);
+        Poll::Ready(Ok(got))
     }
 }
