@@ -520,7 +520,7 @@ announce:
             ),
             (
                 "proxy:\n  trusted-proxies: 10.0.0.0/8\n",
-                "2:20: proxy.trusted-proxies: a list of CIDRs is expected, not \"10.0.0.0/8\"",
+                "2:20: proxy.trusted-proxies: a list of CIDRs is expected, not a string",
             ),
             (
                 "proxy:\n  trusted-proxies: [10.0.0.1]\n",
