@@ -3,8 +3,8 @@
 use pilus::proto::http1::{
     Authority, AuthorityFault, BodyDecoder, BodyEncoder, BodyFraming, ForwardContext, HeadFault,
     HeadProgress, HeaderSlots, LocalReply, MAX_HOST_BYTES, Parsed, PeerAddress, ReplyContext,
-    RequestError, RequestHead, RequestId, ResponseContext, ResponseTo, Trust, Version,
-    client_of, parse_request, parse_response, reuse, write_local_reply, write_request_head,
+    RequestError, RequestHead, RequestId, ResponseContext, ResponseTo, Trust, Version, client_of,
+    parse_request, parse_response, reuse, write_local_reply, write_request_head,
     write_response_head,
 };
 use std::alloc::{GlobalAlloc, Layout, System};

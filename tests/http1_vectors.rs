@@ -4,8 +4,8 @@
 mod vectors;
 
 use pilus::proto::http1::{
-    BodyDecoder, ForwardContext, HeadProgress, HeaderSlots, Parsed, PeerAddress, RequestId,
-    Trust, parse_request, write_request_head,
+    BodyDecoder, ForwardContext, HeadProgress, HeaderSlots, Parsed, PeerAddress, RequestId, Trust,
+    parse_request, write_request_head,
 };
 use std::net::{IpAddr, Ipv4Addr};
 use vectors::{Then, VECTORS, Vector, without_generated};

@@ -91,7 +91,8 @@ fn number(line: &Value, name: &str) -> i64 {
 
 /// Status, flag, and bytes in both directions.
 fn outcome(line: &Value) -> (i64, &str, i64, i64) {
-    let [status, received, sent] = ["status", "bytes_received", "bytes_sent"].map(|it| number(line, it));
+    let [status, received, sent] =
+        ["status", "bytes_received", "bytes_sent"].map(|it| number(line, it));
     (status, line.text_at("response_flags"), received, sent)
 }
 
@@ -186,9 +187,15 @@ fn answers(port: u16, web: &Backend, broken: &Backend) -> World {
             RouteSpec::to("a", "/broken", "broken"),
             RouteSpec::to("a", "/auth", "web").with(auth),
             RouteSpec::to("a", "/missing", "web").with(missing),
-            RouteSpec { timeout: Some(Duration::from_millis(20)), ..RouteSpec::to("a", "/slow", "slow") },
+            RouteSpec {
+                timeout: Some(Duration::from_millis(20)),
+                ..RouteSpec::to("a", "/slow", "slow")
+            },
             RouteSpec { action: refuse, ..RouteSpec::to("a", "/refused", "web") },
-            RouteSpec { action: ActionSpec::RedirectHttps(443), ..RouteSpec::to("a", "/https", "web") },
+            RouteSpec {
+                action: ActionSpec::RedirectHttps(443),
+                ..RouteSpec::to("a", "/https", "web")
+            },
         ],
     ));
     let denying = Backend::start(|mut peer| {
@@ -348,7 +355,10 @@ fn connections_and_flows_have_a_line_each() {
         peer.rest();
     });
     let (tcp, tls, dead, udp) = (free_port(), free_port(), free_port(), free_port());
-    let front = |port, protocol| Front { shape: Some(Arc::new(raw(protocol))), ..Front::http(port, Vec::new()) };
+    let front = |port, protocol| Front {
+        shape: Some(Arc::new(raw(protocol))),
+        ..Front::http(port, Vec::new())
+    };
     let mut world = World::default();
     world.listeners.push(front(tcp, ListenerProtocol::Tcp));
     world.listeners.push(front(udp, ListenerProtocol::Udp));
@@ -362,7 +372,9 @@ fn connections_and_flows_have_a_line_each() {
         let to = vec![To::new(service_port("dead"), 1)];
         listener.forward = Some(Rc::new(Route::new(Action::Forward(to))));
     };
-    world.listeners.push(Front { shape: Some(Arc::new(unreachable)), ..Front::http(dead, Vec::new()) });
+    world
+        .listeners
+        .push(Front { shape: Some(Arc::new(unreachable)), ..Front::http(dead, Vec::new()) });
     world.serve("web", &[backend.address]);
     world.serve("dead", &[nobody()]);
     let echo = UdpSocket::bind(backend.address).unwrap();
@@ -417,16 +429,9 @@ fn hello(name: &str) -> Vec<u8> {
     let entry = [&[0][..], &len(name.as_bytes()), name.as_bytes()].concat();
     let list = [&len(&entry)[..], &entry].concat();
     let extension = [&[0, 0][..], &len(&list), &list].concat();
-    let body = [
-        &[3, 3][..],
-        &[7; 32],
-        &[0],
-        &[0, 2, 0x13, 1],
-        &[1, 0],
-        &len(&extension),
-        &extension,
-    ]
-    .concat();
+    let body =
+        [&[3, 3][..], &[7; 32], &[0], &[0, 2, 0x13, 1], &[1, 0], &len(&extension), &extension]
+            .concat();
     let message = [&[1, 0][..], &len(&body), &body].concat();
     [&[22, 3, 1][..], &len(&message), &message].concat()
 }
@@ -434,7 +439,8 @@ fn hello(name: &str) -> Vec<u8> {
 #[test]
 fn common_and_combined_are_what_apache_writes() {
     let backend = Backend::answering("hello");
-    for (format, rest) in [(LogFormat::Common, ""), (LogFormat::Combined, " \"-\" \"a\\\"\\xff\"")] {
+    for (format, rest) in [(LogFormat::Common, ""), (LogFormat::Combined, " \"-\" \"a\\\"\\xff\"")]
+    {
         let log = Log::new(format.name());
         let port = free_port();
         let config = log.config(format);

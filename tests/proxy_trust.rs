@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use pilus::api::address::Network;
 use pilus::api::config::Config;
-use pilus::api::route::{Action, Balance, ListenerProtocol, Route, UpstreamSettings};
+use pilus::api::route::{
+    Action, Backend as To, Balance, ExternalAuth, ListenerProtocol, Route, UpstreamSettings,
+};
 use pilus::proto::proxy_protocol::{Ends, write_v2};
 use support::backend::{Backend, header};
 use support::client::Client;
@@ -30,10 +32,13 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn start(shape: impl Fn(&mut pilus::api::route::Listener) + Send + Sync + 'static) -> (TestProxy, u16) {
+fn start(
+    shape: impl Fn(&mut pilus::api::route::Listener) + Send + Sync + 'static,
+) -> (TestProxy, u16) {
     let echo = Backend::echoing();
     let port = free_port();
-    let front = Front { shape: Some(Arc::new(shape)), ..Front::http(port, vec![RouteSpec::all("web")]) };
+    let front =
+        Front { shape: Some(Arc::new(shape)), ..Front::http(port, vec![RouteSpec::all("web")]) };
     let mut world = World { listeners: vec![front], ..World::default() };
     world.serve("web", &[echo.address]);
     (TestProxy::with_config(trusting, world), port)
@@ -58,16 +63,13 @@ const CLAIMS: &str = "X-Forwarded-For: 203.0.113.9\nX-Forwarded-Proto: https\nX-
 #[test]
 fn what_a_stranger_says_about_itself_is_dropped() {
     let (_proxy, port) = start(|_| ());
-    for head in [
-        sent(STRANGER, port, CLAIMS),
-        {
-            let mut client = Http2::from(ip(STRANGER), port);
-            let lines = CLAIMS.to_ascii_lowercase().replace('\n', "\r\n");
-            let text = format!("GET / HTTP/1.1\r\nhost: a\r\n{lines}\r\n");
-            let id = client.send(&text, b"", false);
-            String::from_utf8(client.wait(id).body).unwrap()
-        },
-    ] {
+    for head in [sent(STRANGER, port, CLAIMS), {
+        let mut client = Http2::from(ip(STRANGER), port);
+        let lines = CLAIMS.to_ascii_lowercase().replace('\n', "\r\n");
+        let text = format!("GET / HTTP/1.1\r\nhost: a\r\n{lines}\r\n");
+        let id = client.send(&text, b"", false);
+        String::from_utf8(client.wait(id).body).unwrap()
+    }] {
         assert_eq!(value(&head, "x-forwarded-for"), Some(STRANGER), "{head}");
         assert_eq!(value(&head, "x-forwarded-proto"), Some("http"), "{head}");
         assert_eq!(value(&head, "x-request-id").unwrap().len(), 36, "{head}");
@@ -92,9 +94,11 @@ fn what_a_trusted_proxy_says_is_believed() {
     let lines = CLAIMS.to_ascii_lowercase().replace('\n', "\r\n");
     let id = http2.send(&format!("GET / HTTP/1.1\r\nhost: a\r\n{lines}\r\n"), b"", false);
     let over_http2 = String::from_utf8(http2.wait(id).body).unwrap();
-    for (head, peer) in
-        [(sent(PROXY, port, CLAIMS), PROXY), (sent("::1", port, CLAIMS), "::1"), (over_http2, PROXY)]
-    {
+    for (head, peer) in [
+        (sent(PROXY, port, CLAIMS), PROXY),
+        (sent("::1", port, CLAIMS), "::1"),
+        (over_http2, PROXY),
+    ] {
         let forwarded_for = format!("203.0.113.9, {peer}");
         for (name, expected) in [
             ("x-forwarded-for", &*forwarded_for),
@@ -115,7 +119,11 @@ fn the_client_is_found_behind_several_proxies_and_nothing_before_it_is_kept() {
     let (_proxy, port) = start(|_| ());
     for (lines, forwarded_for, external) in [
         ("", "127.0.0.2", None),
-        ("X-Forwarded-For: 6.6.6.6, 203.0.113.1, 10.0.0.1\n", "203.0.113.1, 10.0.0.1, 127.0.0.2", Some("203.0.113.1")),
+        (
+            "X-Forwarded-For: 6.6.6.6, 203.0.113.1, 10.0.0.1\n",
+            "203.0.113.1, 10.0.0.1, 127.0.0.2",
+            Some("203.0.113.1"),
+        ),
         (
             "X-Forwarded-For: 6.6.6.6,203.0.113.1\nX-Forwarded-For: 10.0.0.1 ,10.0.0.2\n",
             "203.0.113.1, 10.0.0.1, 10.0.0.2, 127.0.0.2",
@@ -200,7 +208,7 @@ fn bytes_behind_a_proxy_header_are_for_trusted_proxies_as_well() {
     let (proxy, port) = start(|listener| {
         listener.protocol = ListenerProtocol::Tcp;
         listener.accept_proxy_protocol = true;
-        let to = pilus::api::route::Backend::new(support::service_port("web"), 1);
+        let to = To::new(support::service_port("web"), 1);
         listener.forward = Some(std::rc::Rc::new(Route::new(Action::Forward(vec![to]))));
     });
     let bytes = b"PROXY TCP4 203.0.113.1 192.0.2.1 4711 80\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -212,4 +220,35 @@ fn bytes_behind_a_proxy_header_are_for_trusted_proxies_as_well() {
     let error = client.stream.read(&mut [0]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
     assert_eq!(proxy.stats().connections_untrusted, 1);
+}
+
+#[test]
+fn auth_servers_are_told_of_the_client_that_is_believed() {
+    let echo = Backend::echoing();
+    let refusing = Backend::start(|mut peer| {
+        while let Some((head, _)) = peer.request() {
+            let told =
+                ["x-forwarded-for", "x-forwarded-proto"].map(|name| header(&head, name).unwrap());
+            let told = told.join(" ");
+            peer.say(&format!("HTTP/1.1 403 No\r\ncontent-length: {}\r\n\r\n{told}", told.len()));
+        }
+    });
+    let port = free_port();
+    let shape = |route: &mut Route| {
+        route.filters.auth = Some(std::rc::Rc::new(ExternalAuth {
+            backend: To::new(support::service_port("auth"), 1),
+            grpc: false,
+            path: "/".into(),
+            allowed_headers: Vec::new(),
+            allowed_response_headers: Vec::new(),
+            body_limit: None,
+        }));
+    };
+    let mut world = World::default();
+    world.listeners.push(Front::http(port, vec![RouteSpec::all("web").with(shape)]));
+    world.serve("web", &[echo.address]);
+    world.serve("auth", &[refusing.address]);
+    let _proxy = TestProxy::with_config(trusting, world);
+    assert_eq!(sent(PROXY, port, CLAIMS), "203.0.113.9 https");
+    assert_eq!(sent(STRANGER, port, CLAIMS), "127.0.0.3 http");
 }

@@ -88,7 +88,9 @@ impl Network {
     /// Whether `address` is one of its addresses. One of IPv4 may come as IPv6 (`::ffff:192.0.2.1`).
     pub fn contains(&self, address: IpAddr) -> bool {
         let (bits, own, width) = match (address.to_canonical(), self.address) {
-            (IpAddr::V4(it), IpAddr::V4(own)) => (u128::from(it.to_bits()), own.to_bits().into(), 32),
+            (IpAddr::V4(it), IpAddr::V4(own)) => {
+                (u128::from(it.to_bits()), own.to_bits().into(), 32)
+            }
             (IpAddr::V6(it), IpAddr::V6(own)) => (it.to_bits(), own.to_bits(), 128),
             _ => return false,
         };

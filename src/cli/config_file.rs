@@ -143,7 +143,9 @@ const PROXY: &[(&str, Setter)] = &[
         config.access_log = Some(match text(it)? {
             "stdout" => AccessLog::Stdout,
             file if file.starts_with('/') => AccessLog::File(file.into()),
-            other => return Err(format!("{other:?} is neither stdout nor the path of a file from / on")),
+            other => {
+                return Err(format!("{other:?} is neither stdout nor the path of a file from / on"));
+            }
         });
         Ok(())
     }),
@@ -176,7 +178,8 @@ const ANNOUNCE: &[(&str, Setter)] = &[("advert-interval", |config, it| {
 })];
 
 /// Every section with its keys.
-const SECTIONS: &[(&str, &[(&str, Setter)])] = &[("ingress", INGRESS), ("proxy", PROXY), ("announce", ANNOUNCE)];
+const SECTIONS: &[(&str, &[(&str, Setter)])] =
+    &[("ingress", INGRESS), ("proxy", PROXY), ("announce", ANNOUNCE)];
 
 /// The settings for `pilus run`.
 pub(super) fn configure(arguments: &Run) -> Result<Config, Failure> {
@@ -479,7 +482,8 @@ announce:
         apply("ingress:\n", &mut config).unwrap();
         let text = "ingress: {xff-trusted-hops: 0}\nproxy:\n  trusted-proxies: [10.0.0.0/8, '::1/128', 0.0.0.0/0]\n  access-log: stdout\n";
         apply(text, &mut config).unwrap();
-        let networks: Vec<String> = config.trusted_proxies.iter().map(ToString::to_string).collect();
+        let networks: Vec<String> =
+            config.trusted_proxies.iter().map(ToString::to_string).collect();
         assert_eq!(networks, ["10.0.0.0/8", "::1/128", "0.0.0.0/0"]);
         assert_eq!(config.access_log, Some(AccessLog::Stdout));
     }

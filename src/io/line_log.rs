@@ -150,7 +150,8 @@ pub fn describe(path: &Path, error: &io::Error) -> String {
             format!("let the user the agent runs as write to {directory}")
         }
         io::ErrorKind::ReadOnlyFilesystem => {
-            "under systemd the agent may write to /var/log/pilus and to what ReadWritePaths= names".to_owned()
+            "under systemd the agent may write to /var/log/pilus and to what ReadWritePaths= names"
+                .to_owned()
         }
         io::ErrorKind::IsADirectory => "name a file in it".to_owned(),
         _ => "name another file".to_owned(),

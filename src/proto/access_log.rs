@@ -166,7 +166,9 @@ fn begin_common(format: LogFormat, out: &mut Vec<u8>, begun: &Begun<'_>) -> usiz
     out.extend_from_slice(begun.client);
     put(
         out,
-        format_args!(" - - [{day:02}/{month}/{year:04}:{hour:02}:{minute:02}:{second:02} +0000] \""),
+        format_args!(
+            " - - [{day:02}/{month}/{year:04}:{hour:02}:{minute:02}:{second:02} +0000] \""
+        ),
     );
     match begun.request {
         Some([method, _, path]) => {
@@ -272,7 +274,8 @@ mod tests {
 
     #[test]
     fn a_line_has_everything_in_its_place() {
-        let route = ObjectKey { kind: Kind::Ingress, name: NamespacedName::new("default", "basic") };
+        let route =
+            ObjectKey { kind: Kind::Ingress, name: NamespacedName::new("default", "basic") };
         let begun = begun(&route, b"curl/8");
         assert_eq!(
             line(LogFormat::Json, &begun, &ended()),
@@ -283,7 +286,8 @@ mod tests {
              \"response_flags\":\"-\",\"response_code_details\":\"via_upstream\",\"bytes_received\":3,\
              \"bytes_sent\":5,\"duration_ms\":7,\"upstream_address\":\"[fd00::5]:8080\"}\n"
         );
-        let start = "203.0.113.1 - - [21/Nov/2026:02:03:25 +0000] \"GET /a?q=\\\"x\\\\ HTTP/1.1\" 200 5";
+        let start =
+            "203.0.113.1 - - [21/Nov/2026:02:03:25 +0000] \"GET /a?q=\\\"x\\\\ HTTP/1.1\" 200 5";
         assert_eq!(line(LogFormat::Common, &begun, &ended()), format!("{start}\n"));
         assert_eq!(
             line(LogFormat::Combined, &begun, &ended()),
@@ -309,7 +313,8 @@ mod tests {
 
     #[test]
     fn no_byte_of_a_client_breaks_a_line() {
-        let route = ObjectKey { kind: Kind::Ingress, name: NamespacedName::new("default", "basic") };
+        let route =
+            ObjectKey { kind: Kind::Ingress, name: NamespacedName::new("default", "basic") };
         let every: Vec<u8> = (0..=255).collect();
         let long = [0xff; 10_000];
         for agent in [&every[..], &long, "\u{9b}2J\u{2028}\u{1f980}".as_bytes(), b"\xe2\x82"] {

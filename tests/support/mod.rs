@@ -143,10 +143,7 @@ impl TestProxy {
         Self::with_config(|| Config { no_bpf: true, ..Config::default() }, world)
     }
 
-    pub fn with_config(
-        config: impl FnOnce() -> Config + Send + 'static,
-        world: World,
-    ) -> Self {
+    pub fn with_config(config: impl FnOnce() -> Config + Send + 'static, world: World) -> Self {
         let (commands, receiver) = channel::<Command>();
         let (wake, woken) = UnixStream::pair().unwrap();
         let said = Arc::new(Mutex::new(Said::default()));

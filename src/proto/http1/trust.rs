@@ -68,9 +68,24 @@ pub fn client_of(head: &RequestHead<'_, '_>, peer: IpAddr, trust: Trust<'_>) -> 
             .rev()
             .flat_map(|value| value.rsplit(|b| *b == b','))
             .nth(usize::from(hops) - 1)
-            .and_then(|entry| std::str::from_utf8(entry).ok()?.trim_matches([' ', '\t']).parse().ok())
+            .and_then(|entry| {
+                std::str::from_utf8(entry).ok()?.trim_matches([' ', '\t']).parse().ok()
+            })
             .unwrap_or(peer),
-        Trust::Proxies { networks, peer: true } => walk(forwarded_for(head).rev(), peer, networks).client,
+        Trust::Proxies { networks, peer: true } => {
+            walk(forwarded_for(head).rev(), peer, networks).client
+        }
+    }
+}
+
+/// How the client has come to the first proxy, `http` or `https`, if the peer may say so and does.
+#[must_use]
+pub fn scheme_of(head: &RequestHead<'_, '_>, trust: Trust<'_>) -> Option<&'static str> {
+    let mut said = lines_of(head.headers, head.special, Known::XForwardedProto);
+    match said.next().filter(|_| trust.believes_peer())? {
+        b"http" => Some("http"),
+        b"https" => Some("https"),
+        _ => None,
     }
 }
 
@@ -206,7 +221,9 @@ mod tests {
 
     #[test]
     fn claims_are_known_in_every_spelling() {
-        for name in ["X-Forwarded-For", "x_forwarded_host", "Forwarded", "X-Real_IP", "x-forwarded-x"] {
+        for name in
+            ["X-Forwarded-For", "x_forwarded_host", "Forwarded", "X-Real_IP", "x-forwarded-x"]
+        {
             assert!(is_claim(name), "{name}");
         }
         for name in ["x-forwarded", "forwarded-for", "x-real-ips", "via", "host"] {

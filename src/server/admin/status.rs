@@ -271,10 +271,7 @@ pub(super) fn config(config: &Config) -> BTreeMap<&'static str, String> {
         ),
         ("node-name", config.node.to_string()),
         ("state-dir", config.state_dir.display().to_string()),
-        (
-            "trusted-proxies",
-            join(config.trusted_proxies.iter().map(ToString::to_string).collect()),
-        ),
+        ("trusted-proxies", join(config.trusted_proxies.iter().map(ToString::to_string).collect())),
     ])
 }
 

@@ -8,9 +8,9 @@ use super::limits::{IDLE_LOG_ENTRIES, LOG_FLUSH_PATIENCE};
 use super::stats::count;
 use crate::api::config::{AccessLog as Target, Config, LogFormat};
 use crate::api::route::Route;
+use crate::io::clock;
 use crate::io::line_log::{self, LineLog};
 use crate::io::reactor::loop_now;
-use crate::io::clock;
 use crate::kernel::Time;
 use crate::proto::access_log::{Begun, Ended, begin, end};
 use crate::proto::http1::{LocalReply, PeerAddress, RequestHead, Version};
@@ -164,7 +164,9 @@ impl AccessLog {
         let range = end(self.format, text, ended);
         let parts = [&text[..*middle], &text[range.clone()], &text[*middle..range.start]];
         let taken = self.lines.push(parts);
-        count(|c| if taken { c.access_log_lines_total.add() } else { c.access_log_dropped_total.add() });
+        count(|c| {
+            if taken { c.access_log_lines_total.add() } else { c.access_log_dropped_total.add() }
+        });
         self.settle();
         text.clear();
         let mut idle = self.idle.borrow_mut();
@@ -228,7 +230,12 @@ fn value_in<'h>(head: &'h [u8], begin: &[u8]) -> Option<&'h [u8]> {
 
 impl Default for Entry {
     fn default() -> Self {
-        Self { text: Vec::with_capacity(512), middle: 0, began: Time::ZERO, ended: Ended::default() }
+        Self {
+            text: Vec::with_capacity(512),
+            middle: 0,
+            began: Time::ZERO,
+            ended: Ended::default(),
+        }
     }
 }
 

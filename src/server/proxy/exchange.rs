@@ -28,9 +28,8 @@ use crate::io::reactor::{Timer, loop_now};
 use crate::kernel::Time;
 use crate::proto::http1::reuse::{ClientExchange, UpstreamExchange};
 use crate::proto::http1::{
-    BodyError, BodyFraming, CONTINUE, HeadProgress, HeaderSlots, LocalReply,
-    MAX_INTERIM_RESPONSES, Parsed, ResponseContext, parse_response,
-    write_response_head,
+    BodyError, BodyFraming, CONTINUE, HeadProgress, HeaderSlots, LocalReply, MAX_INTERIM_RESPONSES,
+    Parsed, ResponseContext, parse_response, write_response_head,
 };
 
 /// The state of an exchange while it is on its way.

@@ -22,11 +22,7 @@ pub(super) struct End<'a> {
 /// Runs until both directions have ended, one is broken, or nothing has moved for `idle`. An end that has
 /// said all is told so to the other one, which may go on; that one is broken as well. Returns how many bytes were sent to
 /// the endpoint and to the client.
-pub(super) async fn run(
-    mut client: End<'_>,
-    mut upstream: End<'_>,
-    idle: Duration,
-) -> (u64, u64) {
+pub(super) async fn run(mut client: End<'_>, mut upstream: End<'_>, idle: Duration) -> (u64, u64) {
     count(|c| c.tunnels.add());
     let mut up = Direction::default();
     let mut down = Direction::default();
