@@ -144,7 +144,9 @@ const PROXY: &[(&str, Setter)] = &[
             "stdout" => AccessLog::Stdout,
             file if file.starts_with('/') => AccessLog::File(file.into()),
             other => {
-                return Err(format!("{other:?} is neither stdout nor the path of a file from / on"));
+                return Err(format!(
+                    "{other:?} is neither stdout nor the path of a file from / on"
+                ));
             }
         });
         Ok(())

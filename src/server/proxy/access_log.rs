@@ -20,6 +20,7 @@ pub(super) struct AccessLog {
     lines: LineLog,
     format: LogFormat,
     /// Entries that were used, with their memory.
+    #[expect(clippy::vec_box, reason = "the boxes go to connections and come back")]
     idle: RefCell<Vec<Box<Entry>>>,
 }
 
