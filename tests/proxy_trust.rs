@@ -163,6 +163,14 @@ fn clients_stay_with_their_endpoint_by_the_address_that_is_believed() {
     assert!(stranger.iter().all(|it| *it == stranger[0]), "one client: {stranger:?}");
 }
 
+/// The proxy does not answer and closes. (The reset may have met what was still being sent: then there is only an end.)
+fn assert_closed(client: &mut Client) {
+    match client.stream.read(&mut [0]) {
+        Ok(got) => assert_eq!(got, 0),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
+}
+
 fn v2(client: &str) -> Vec<u8> {
     let mut out = Vec::new();
     let server = "192.0.2.1:80".parse().unwrap();
@@ -196,8 +204,7 @@ fn a_proxy_header_is_taken_from_trusted_proxies_only() {
     for header in [v1("203.0.113.1"), v2("203.0.113.1:9")] {
         let mut client = Client::from(ip(STRANGER), port);
         client.send([&header, request.as_bytes()].concat());
-        let error = client.stream.read(&mut [0]).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        assert_closed(&mut client);
     }
     assert_eq!(proxy.stats().connections_untrusted, 2);
     assert_eq!(proxy.stats().requests, 5);
@@ -217,8 +224,7 @@ fn bytes_behind_a_proxy_header_are_for_trusted_proxies_as_well() {
     assert!(client.response().text().starts_with("GET / HTTP/1.1\r\nHost: a\r\n"));
     let mut client = Client::from(ip(STRANGER), port);
     client.send(bytes);
-    let error = client.stream.read(&mut [0]).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    assert_closed(&mut client);
     assert_eq!(proxy.stats().connections_untrusted, 1);
 }
 
