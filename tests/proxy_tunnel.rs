@@ -454,7 +454,8 @@ fn what_follows_an_upgrade_is_spliced_after_the_early_bytes() {
     client.send([head.as_bytes(), &pattern.at(0)[..early]].concat());
     assert_eq!(client.head().unwrap().get(..12), Some("HTTP/1.1 101"));
     let writer = std::thread::spawn({
-        let (mut out, pattern) = (client.stream.get_ref().try_clone().unwrap(), Arc::clone(&pattern));
+        let (mut out, pattern) =
+            (client.stream.get_ref().try_clone().unwrap(), Arc::clone(&pattern));
         move || {
             let mut sent = early as u64;
             while sent < MUCH {

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -442,9 +443,22 @@ fn tls_table(names: Vec<(String, NameSpec)>) -> TlsTable {
     table
 }
 
+/// Ports below those the kernel gives to connections, so that none is taken by chance.
+const PORTS: std::ops::Range<u16> = 10_240..32_000;
+
 /// A port of this machine that was free a moment ago.
 pub fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let count = u32::from(PORTS.end - PORTS.start);
+    // Processes that run at the same time begin at different ones.
+    let start = std::process::id().wrapping_mul(61) % count;
+    loop {
+        let step = u32::from(NEXT.fetch_add(1, Ordering::SeqCst));
+        let port = PORTS.start + ((start + step) % count) as u16;
+        if TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A certificate for `name`, and its DER for clients that trust it.

@@ -56,7 +56,7 @@ pub use request::{RequestHead, Upgrade, parse_request};
 pub use request_id::RequestId;
 pub use respond::{CONTINUE, LocalReply, ReplyContext, write_local_reply};
 pub use response::{ResponseHead, ResponseTo, parse_response};
-pub use trust::{MAX_FORWARDED_ELEMENTS, Trust, Vouched, client_of, walk};
+pub use trust::{MAX_FORWARDED_ELEMENTS, Trust, Vouched, client_of, scheme_of, walk};
 
 use std::mem::MaybeUninit;
 

@@ -78,6 +78,17 @@ pub fn client_of(head: &RequestHead<'_, '_>, peer: IpAddr, trust: Trust<'_>) -> 
     }
 }
 
+/// How the client has come to the first proxy, `http` or `https`, if the peer may say so and does.
+#[must_use]
+pub fn scheme_of(head: &RequestHead<'_, '_>, trust: Trust<'_>) -> Option<&'static str> {
+    let mut said = lines_of(head.headers, head.special, Known::XForwardedProto);
+    match said.next().filter(|_| trust.believes_peer())? {
+        b"http" => Some("http"),
+        b"https" => Some("https"),
+        _ => None,
+    }
+}
+
 /// Goes through X-Forwarded-For from its end, for a peer that is believed: who stands there is the client, unless it is
 /// a proxy that is believed as well; then it is the one before. An element that is no address ends it: nobody knows who
 /// wrote what stands before. `lines` are the values of the header, the last one first.

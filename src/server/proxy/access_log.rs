@@ -20,10 +20,7 @@ pub(super) struct AccessLog {
     lines: LineLog,
     format: LogFormat,
     /// Entries that were used, with their memory.
-    #[expect(
-        clippy::vec_box,
-        reason = "a request has the box, and gives back the same: moving it allocates nothing"
-    )]
+    #[expect(clippy::vec_box, reason = "the boxes go to connections and come back")]
     idle: RefCell<Vec<Box<Entry>>>,
 }
 

@@ -629,9 +629,12 @@ impl Exchange<'_> {
             pending: &mut connection.to_upstream,
         };
         // Large and rare: not a part of every connection's state.
+        // Heads are no payload.
+        let heads = [upstream.pending.len() as u64, client.pending.len() as u64];
         let (up, down) = Box::pin(tunnel::run(client, upstream, STREAM_IDLE_TIMEOUT)).await;
         if let Some(entry) = &mut connection.entry {
-            (entry.ended.received, entry.ended.sent) = (up, down);
+            entry.ended.received = up.saturating_sub(heads[0]);
+            entry.ended.sent = down.saturating_sub(heads[1]);
         }
         After::Abort
     }

@@ -25,7 +25,7 @@ use crate::io::{clock, random};
 use crate::proto::http1::{
     BodyFraming, ForwardContext, HeadEditor, HeaderSlots, LocalReply, Parsed, PeerAddress,
     ReplyContext, RequestHead, RequestId, ResponseTo, Trust, Version, client_of, parse_request,
-    write_local_reply, write_request_head,
+    scheme_of, write_local_reply, write_request_head,
 };
 
 /// The value of `server` (ING-13).
@@ -308,7 +308,8 @@ impl Asked<'_, '_, '_> {
             Arc::make_mut(&mut backend.settings).protocol = UpstreamProtocol::Http2;
         }
         let cluster = self.snapshot.cluster(&backend);
-        Some(auth::Question::new(wanted, cluster, self.head, self.client, self.scheme()))
+        let scheme = scheme_of(self.head, self.trust).unwrap_or(self.scheme());
+        Some(auth::Question::new(wanted, cluster, self.head, self.client, scheme))
     }
 
     /// The copies that are made of the request, with the changes that its own gets.

@@ -212,7 +212,7 @@ impl Counter {
 
     #[inline]
     pub(super) fn add_all(&self, count: usize) {
-        self.0.set(self.0.get().wrapping_add(count as u64));
+        self.set(self.get().wrapping_add(count as u64));
     }
 
     #[inline]

@@ -131,6 +131,7 @@ impl Direction {
             let before = pipe.len();
             let drained = pipe.poll_drain(cx, to);
             self.moved |= pipe.len() < before;
+            self.sent += before.saturating_sub(pipe.len()) as u64;
             ready!(drained)?;
             self.pipe = None;
         }

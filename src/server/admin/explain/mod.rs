@@ -19,12 +19,14 @@ use super::API_VERSION;
 use super::list::{listener_protocol, role};
 use super::moment::{Moment, rfc3339};
 use super::state::State;
+use crate::api::address::Network;
 use crate::api::announce::Role;
 use crate::api::datapath::Transport;
 use crate::api::meta::Kind;
 use crate::api::problem::Severity;
 use crate::api::route::{Action, Listener, ListenerProtocol, TlsAction, VirtualHost};
 use crate::arrange::Arrange;
+use crate::proto::http1::walk;
 use crate::proto::value::Value;
 use certificate::Tls;
 pub(super) use forward::{
@@ -53,6 +55,8 @@ struct Trip<'a> {
     /// Lower-case.
     host: &'a str,
     asked: &'a Asked<'a>,
+    /// Who asks, if that was given by address.
+    from: Option<IpAddr>,
 }
 
 /// Explains one request.
@@ -67,8 +71,9 @@ pub(super) fn explain(
     let url = Url::parse(question.url)?;
     let (asked, host) = Asked::new(question, &url)?;
     let mut steps = Steps(Vec::new());
-    explain_source(&mut steps, state, question.from)?;
-    let trip = Trip { state, moment, url: &url, host: &host, asked: &asked };
+    explain_source(&mut steps, state, question)?;
+    let from = question.from.and_then(|from| from.parse().ok());
+    let trip = Trip { state, moment, url: &url, host: &host, asked: &asked, from };
     let outcome = trip.follow(&mut steps);
     let request = Value::map()
         .with("method", question.method)
@@ -90,11 +95,14 @@ pub(super) fn explain(
         .with("outcome", result))
 }
 
-fn explain_source(steps: &mut Steps, state: &State, from: Option<&str>) -> Result<(), String> {
-    let Some(from) = from else { return Ok(()) };
+fn explain_source(steps: &mut Steps, state: &State, question: &Question<'_>) -> Result<(), String> {
+    let Some(from) = question.from else { return Ok(()) };
     let why = "no policy is in effect: every source is treated alike";
-    if from.parse::<IpAddr>().is_ok() {
-        steps.add("source", from, why);
+    if let Ok(peer) = from.parse::<IpAddr>() {
+        match believed(&state.config.trusted_proxies, peer, &question.headers) {
+            Some(why) => steps.add("source", from, &why),
+            None => steps.add("source", from, why),
+        }
         return Ok(());
     }
     let Some((namespace, name)) = from.split_once('/') else {
@@ -107,6 +115,21 @@ fn explain_source(steps: &mut Steps, state: &State, from: Option<&str>) -> Resul
     let ip = pod.ips.first().map_or_else(|| "no address".to_owned(), ToString::to_string);
     steps.add("source", &format!("Pod {from} ({ip})"), why);
     Ok(())
+}
+
+/// What the peer's word about its client is worth, if that depends on who it is.
+fn believed(networks: &[Network], peer: IpAddr, headers: &[&str]) -> Option<String> {
+    let of_peer = networks.iter().find(|network| network.contains(peer));
+    let Some(network) = of_peer else {
+        let text = "it is none of proxy.trusted-proxies: what it says of its client (X-Forwarded-* and the like) is dropped";
+        return (!networks.is_empty()).then(|| text.to_owned());
+    };
+    let lines = headers.iter().rev().filter_map(|header| header.split_once(':'));
+    let lines = lines.filter(|(name, _)| name.trim().eq_ignore_ascii_case("x-forwarded-for"));
+    let client = walk(lines.map(|(_, value)| value.trim().as_bytes()), peer, networks).client;
+    Some(format!(
+        "one of proxy.trusted-proxies ({network}), whose word counts: the client is {client}"
+    ))
 }
 
 /// 3: the very name; 2: a wildcard; 1: whatever it is called; 0: not at all.
@@ -203,6 +226,14 @@ impl Trip<'_> {
         match &owner {
             Some(owner) => steps.add("listener", &result, owner),
             None => steps.say("listener", &result),
+        }
+        let trusted = &self.state.config.trusted_proxies;
+        if listener.accept_proxy_protocol
+            && !trusted.is_empty()
+            && self.from.is_some_and(|from| !trusted.iter().any(|it| it.contains(from)))
+        {
+            let text = "the connection is closed: this port takes PROXY protocol, and only from proxy.trusted-proxies";
+            return Outcome::failed(None, text);
         }
         match listener.protocol {
             ListenerProtocol::Tcp | ListenerProtocol::Udp => self.explain_forward(steps, &listener),
