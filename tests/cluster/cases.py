@@ -368,13 +368,13 @@ def case_late():
     before = len(log.read_text())
     try:
         agent("n1")
-        eventually("pilus status says so", 20, lambda: "API server" in status("n1"))
-        eventually("the log says so", 20, lambda: "API server" in log.read_text()[before:])
+        eventually("pilus status says so", 20, lambda: "cannot be reached" in status("n1"))
+        eventually("the log says so", 20, lambda: "cannot be reached" in log.read_text()[before:])
         time.sleep(5)
-        expect("the log says it once", log.read_text()[before:].count("API server") == 1)
+        expect("the log says it once", log.read_text()[before:].count("cannot be reached") == 1)
     finally:
         control_plane("kube-apiserver")
-    eventually("no complaint is left", 90, lambda: "API server" not in status("n1"))
+    eventually("no complaint is left", 90, lambda: "cannot be reached" not in status("n1"))
     eventually("both answer", 30, served)
 
 
