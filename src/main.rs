@@ -4,19 +4,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pilus::api::Message;
-use pilus::api::config::Config;
-use pilus::api::wiring as to;
-use pilus::io::cluster::{self, Cluster};
-use pilus::io::event_loop::EventLoop;
-use pilus::io::files::Files;
-use pilus::io::hooks::HookDriver;
-use pilus::io::interfaces::InterfaceDriver;
-use pilus::io::lan::Lan;
-use pilus::io::notify::Notifier;
-use pilus::io::resolver::Resolver;
-use pilus::io::signals::{self, SignalDriver};
-use pilus::io::{clock, logger, worker};
+use pilus::api::{Message, config::Config, wiring as to};
+use pilus::io::{
+    clock,
+    cluster::{self, Cluster},
+    event_loop::EventLoop,
+    files::Files,
+    hooks::HookDriver,
+    interfaces::InterfaceDriver,
+    lan::Lan,
+    logger,
+    notify::Notifier,
+    resolver::Resolver,
+    signals::{self, SignalDriver},
+    worker,
+};
 use pilus::kernel::{Kernel, Mailer, Server, ServerId, Wiring};
 use pilus::server::admin::{Admin, AdminSockets};
 use pilus::server::proxy::{self, StatsReader};
