@@ -4,20 +4,22 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pilus::api::Message;
-use pilus::api::config::Config;
-use pilus::api::wiring as to;
-use pilus::io::cluster::{self, Cluster};
-use pilus::io::event_loop::EventLoop;
-use pilus::io::files::Files;
-use pilus::io::hooks::HookDriver;
-use pilus::io::interfaces::InterfaceDriver;
-use pilus::io::lan::Lan;
-use pilus::io::notify::Notifier;
-use pilus::io::resolver::Resolver;
-use pilus::io::signals::{self, SignalDriver};
-use pilus::io::{clock, logger, worker};
-use pilus::kernel::{Kernel, Server, ServerId, Wiring};
+use pilus::api::{Message, config::Config, wiring as to};
+use pilus::io::{
+    clock,
+    cluster::{self, Cluster},
+    event_loop::EventLoop,
+    files::Files,
+    hooks::HookDriver,
+    interfaces::InterfaceDriver,
+    lan::Lan,
+    logger,
+    notify::Notifier,
+    resolver::Resolver,
+    signals::{self, SignalDriver},
+    worker,
+};
+use pilus::kernel::{Kernel, Mailer, Server, ServerId, Wiring};
 use pilus::server::admin::{Admin, AdminSockets};
 use pilus::server::proxy::{self, StatsReader};
 use pilus::server::{announce, datapath, endpoint, ipam, kube, manifests, publish, route, store};
@@ -29,6 +31,10 @@ const LAN_MAILBOX: usize = 1024;
 
 /// What is kept in the state directory, and for whom.
 const STATE: &[(&str, ServerId)] = &[(ipam::STATE_NAME, to::IPAM)];
+
+type Build = Box<dyn Fn() -> Box<dyn Server<Message>>>;
+/// Takes a row of the table: who, the name, to whom it may send, the mailbox.
+type Add<'a> = dyn FnMut(ServerId, &'static str, &'static [ServerId], usize, Build) + 'a;
 
 fn main() -> ExitCode {
     let words: Result<Vec<String>, _> =
@@ -80,7 +86,6 @@ fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
 pub(crate) fn wire(
     kernel: &mut Kernel<Message>, config: &Arc<Config>, sockets: &Arc<AdminSockets>, stats: StatsReader,
 ) -> std::io::Result<()> {
-    type Build = Box<dyn Fn() -> Box<dyn Server<Message>>>;
     let (offset, started) = (clock::unix_offset_nanos(), clock::now());
     let unix_at_zero = Duration::from_nanos(offset);
     let signals = if kernel.has_place_for(to::SIGNAL) { Some(signals::block()?) } else { None };
@@ -91,7 +96,7 @@ pub(crate) fn wire(
     };
     let [netlink, files, lan, resolver, signal, admin, cluster] =
         [to::NETLINK, to::FILES, to::LAN, to::RESOLVER, to::SIGNAL, to::ADMIN, to::CLUSTER].map(|id| kernel.mailer(id));
-    let [c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11] = std::array::from_fn(|_| Arc::clone(config));
+    let [c1, c2, c3, c4, c5, c6, c7, c8, c9] = std::array::from_fn(|_| Arc::clone(config));
     let sockets = Arc::clone(sockets);
     let mut add = |id, name, may_send, mailbox, build: Build| kernel.add(Wiring { id, name, may_send, mailbox, build });
 
@@ -105,21 +110,7 @@ pub(crate) fn wire(
     add(to::SIGNAL, "signals", &[to::ANNOUNCE, to::PROXY, to::DATAPATH, to::BPF], MAILBOX,
         Box::new(move || Box::new(SignalDriver::new(signal.clone(), signals.take(), stages.iter().map(|s| s.to_vec())))));
     // Objects, and what follows from them.
-    let viewers: &[ServerId] = match config.kubernetes {
-        None => {
-            add(to::MANIFESTS, "manifests", &[to::STORE], MAILBOX,
-                Box::new(move || Box::new(manifests::Manifests::new(unix_at_zero))));
-            &[to::ADMIN]
-        }
-        Some(_) => {
-            add(to::CLUSTER, "cluster", &[to::KUBE, to::PUBLISH], MAILBOX,
-                Box::new(move || Box::new(Cluster::new(&c10, cluster.clone()))));
-            add(to::KUBE, "kube", &[to::CLUSTER, to::STORE, to::PUBLISH], MAILBOX, Box::new(|| Box::new(kube::Kube::new())));
-            add(to::PUBLISH, "publish", &[to::CLUSTER, to::STORE], MAILBOX,
-                Box::new(move || Box::new(publish::Publish::new(Arc::clone(&c11), unix_at_zero))));
-            &[to::ADMIN, to::PUBLISH]
-        }
-    };
+    let viewers = wire_objects(&mut add, config, unix_at_zero, cluster);
     add(to::STORE, "store", &[to::IPAM, to::ENDPOINT, to::ROUTE, to::ANNOUNCE, to::ADMIN, to::PUBLISH], MAILBOX,
         Box::new(move || Box::new(store::StoreServer::new(unix_at_zero, viewers))));
     add(to::IPAM, "ipam", &[to::ANNOUNCE, to::DATAPATH, to::ROUTE, to::STORE, to::LAN, to::FILES, to::ADMIN], LAN_MAILBOX,
@@ -145,4 +136,23 @@ pub(crate) fn wire(
         Box::new(admin.with_counters(Arc::new(move || stats.read().entries())))
     }));
     Ok(())
+}
+
+/// Who reads the objects: from files, or from an API server, to which is written as well. Returns who sees the outcome.
+#[rustfmt::skip] // one server, one row
+fn wire_objects(
+    add: &mut Add<'_>, config: &Arc<Config>, unix_at_zero: Duration, cluster: Mailer<Message>,
+) -> &'static [ServerId] {
+    if config.kubernetes.is_none() {
+        add(to::MANIFESTS, "manifests", &[to::STORE], MAILBOX,
+            Box::new(move || Box::new(manifests::Manifests::new(unix_at_zero))));
+        return &[to::ADMIN];
+    }
+    let [c1, c2] = std::array::from_fn(|_| Arc::clone(config));
+    add(to::CLUSTER, "cluster", &[to::KUBE, to::PUBLISH], MAILBOX,
+        Box::new(move || Box::new(Cluster::new(&c1, cluster.clone()))));
+    add(to::KUBE, "kube", &[to::CLUSTER, to::STORE, to::PUBLISH], MAILBOX, Box::new(|| Box::new(kube::Kube::new())));
+    add(to::PUBLISH, "publish", &[to::CLUSTER, to::STORE], MAILBOX,
+        Box::new(move || Box::new(publish::Publish::new(Arc::clone(&c2), unix_at_zero))));
+    &[to::ADMIN, to::PUBLISH]
 }

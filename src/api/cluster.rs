@@ -89,6 +89,8 @@ pub enum Fact {
     Served(Kind, Result<Str, Str>),
     /// The kind cannot be read at present: why; None: it can.
     Trouble(Kind, Option<Str>),
+    /// It cannot be found out which kinds are served: why; None: it can.
+    Unknown(Option<Str>),
     /// The Lease of the writer, as JSON; None: there is none.
     Lease(Option<Str>),
 }

@@ -19,6 +19,13 @@ use crate::kube_lite::{
 
 /// A burst of changed CRDs is waited for: they come a dozen at a time.
 const CRDS_SETTLE: Duration = Duration::from_millis(200);
+/// What is served follows a change of the CRDs by a while, of which nobody tells: it is asked for again after these.
+const LOOKS_AFTER_CHANGE: [Duration; 4] = [
+    Duration::from_millis(400),
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+    Duration::from_secs(10),
+];
 /// Without a word about CRDs (they may be forbidden to us) what is served is asked for again after this.
 const LOOK_AGAIN: Duration = Duration::from_secs(300);
 
@@ -79,7 +86,7 @@ fn kind_of(fact: &Fact) -> Option<Kind> {
         Fact::Listing(kind) | Fact::Put(kind, _) | Fact::Gone(kind, _) | Fact::Complete(kind) => {
             Some(*kind)
         }
-        Fact::Served(..) | Fact::Trouble(..) | Fact::Lease(_) => None,
+        Fact::Served(..) | Fact::Trouble(..) | Fact::Unknown(_) | Fact::Lease(_) => None,
     }
 }
 
@@ -96,19 +103,24 @@ pub(super) async fn follow_all(client: Rc<Client>, facts: Rc<Facts>, lease: Name
     let mut tasks: HashMap<Kind, (Str, Task<()>)> = HashMap::new();
     let mut said: BTreeMap<Kind, Result<Str, Str>> = BTreeMap::new();
     let mut backoff = Backoff::default();
+    let mut is_unknown = false;
+    let mut looks = LOOKS_AFTER_CHANGE.len();
     let groups: Vec<&str> = WATCHED.iter().map(|watched| watched.group).collect();
     loop {
         changed.set(false);
         let served = match discover(&client, &groups).await {
             Ok(served) => served,
             Err(error) => {
-                let trouble = Some(error.to_string().into());
-                facts.tell(Fact::Trouble(Kind::Namespace, trouble));
+                facts.tell(Fact::Unknown(Some(error.to_string().into())));
+                is_unknown = true;
                 client.net().sleep(backoff.next(client.net().random())).await;
                 continue;
             }
         };
         backoff.reset();
+        if std::mem::take(&mut is_unknown) {
+            facts.add(Fact::Unknown(None));
+        }
         for watched in &WATCHED {
             let version = version_of(watched, &served);
             if said.get(&watched.kind) == Some(&version)
@@ -135,11 +147,13 @@ pub(super) async fn follow_all(client: Rc<Client>, facts: Rc<Facts>, lease: Name
             }
         }
         facts.hand_over();
+        let wait = LOOKS_AFTER_CHANGE.get(looks).copied().unwrap_or(LOOK_AGAIN);
         let mut waited = Duration::ZERO;
-        while waited < LOOK_AGAIN && !changed.get() {
+        while waited < wait && !changed.get() {
             client.net().sleep(CRDS_SETTLE).await;
             waited += CRDS_SETTLE;
         }
+        looks = if changed.get() { 0 } else { (looks + 1).min(LOOKS_AFTER_CHANGE.len()) };
         tasks.retain(|_, (_, task)| !task.is_finished());
     }
 }

@@ -137,6 +137,9 @@ pub struct Announce {
     /// Policies that had a bad-interface-regex condition, which is False from then on (L2-04).
     once_bad: BTreeSet<ObjectKey>,
     ignored: BTreeMap<Ignored, u64>,
+    /// Stops of the process that the log does not have, and before when it gets none.
+    stops: u32,
+    next_stop_log: Time,
 }
 
 // === impl Announce ===
@@ -169,6 +172,8 @@ impl Announce {
             leases: BTreeMap::new(),
             once_bad: BTreeSet::new(),
             ignored: BTreeMap::new(),
+            stops: 0,
+            next_stop_log: Time::ZERO,
         }
     }
 
@@ -322,7 +327,17 @@ impl Announce {
         if !silenced && late < self.interval {
             return;
         }
-        log::warn!("this agent stood still for {late:?} and listens before it announces again");
+        self.stops += 1;
+        if self.next_stop_log <= now {
+            let times = match std::mem::take(&mut self.stops) {
+                1 => String::new(),
+                stops => format!(" ({stops} times since this was last said)"),
+            };
+            log::warn!(
+                "this agent stood still for {late:?}{times} and listens before it announces again"
+            );
+            self.next_stop_log = now + timing::LOG_STOPS;
+        }
         let listened = now + timing::resume_after(self.interval);
         if silenced {
             self.alive_until = None;

@@ -80,6 +80,9 @@ pub(super) const fn alive_for(interval: Duration) -> Duration {
     interval.saturating_mul(2)
 }
 
+/// A busy machine stops an agent again and again: the log says it at most this often.
+pub(super) const LOG_STOPS: Duration = Duration::from_secs(60);
+
 /// How long an agent that was stopped, and whose hooks have fallen silent, listens before it answers
 /// again: every live holder has spoken once by then.
 pub(super) fn resume_after(interval: Duration) -> Duration {

@@ -12,6 +12,7 @@ mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::api::address::Generation;
 use crate::api::cluster::{Fact, Seen, ServedVersions, WATCHED};
@@ -23,6 +24,9 @@ use crate::api::{Message, wiring};
 use crate::arrange::{Arrange, Gather};
 use crate::kernel::{Outbox, Server, ServerId, Time};
 use crate::proto::object::{Decoded, Object, Outcome, decode_served};
+
+/// An API server that comes and goes is not said in the log more often.
+const LOG_AGAIN: Duration = Duration::from_secs(60);
 
 /// One object.
 #[derive(Debug, Default)]
@@ -58,6 +62,11 @@ pub struct Kube {
     seen_changed: BTreeSet<ObjectKey>,
     /// What stands in the way of the writer's Lease.
     lease_trouble: Option<Str>,
+    /// Why it is not known which kinds are served.
+    unknown: Option<Str>,
+    /// When trouble was last said in the log, and whether there is any now.
+    logged: Option<Time>,
+    in_trouble: bool,
 }
 
 // === impl Kube ===
@@ -109,6 +118,10 @@ impl Kube {
             }
             Fact::Trouble(kind, trouble) => {
                 self.kinds.entry(*kind).or_default().trouble.clone_from(trouble);
+                None
+            }
+            Fact::Unknown(trouble) => {
+                self.unknown.clone_from(trouble);
                 None
             }
             Fact::Lease(lease) => {
@@ -219,9 +232,35 @@ impl Kube {
                 format!("the Lease of the writer cannot be read, nothing is written: {trouble}");
             problems.push(complaint(what, Severity::Error));
         }
+        if let Some(trouble) = &self.unknown {
+            let what = format!("it is not known which kinds there are: {trouble}");
+            problems.push(complaint(what, Severity::Error));
+        }
         problems.arrange();
         problems.dedup();
         problems
+    }
+
+    /// Says in the log once that the API server cannot be read, and once that it can again: all kinds fail together.
+    fn log_trouble(&mut self, now: Time) {
+        let of_kinds =
+            self.kinds.iter().filter_map(|(kind, it)| Some((*kind, it.trouble.as_ref()?)));
+        let of_kind = of_kinds.map(|(kind, trouble)| format!("{kind}: {trouble}")).next();
+        let trouble = self.unknown.as_deref().map(str::to_owned).or(of_kind);
+        match trouble {
+            Some(trouble) if !self.in_trouble => {
+                self.in_trouble = true;
+                if self.logged.is_none_or(|at| now >= at + LOG_AGAIN) {
+                    self.logged = Some(now);
+                    log::warn!("{trouble}; what was read before stays in effect");
+                }
+            }
+            None if self.in_trouble => {
+                self.in_trouble = false;
+                log::info!("the API server can be read again");
+            }
+            _ => {}
+        }
     }
 
     fn publish_objects(&mut self, changed: &BTreeSet<Kind>, out: &mut Outbox<Message>) {
@@ -269,7 +308,7 @@ fn complaint(message: String, severity: Severity) -> Problem {
 }
 
 impl Server<Message> for Kube {
-    fn handle(&mut self, _now: Time, _from: ServerId, message: Message, out: &mut Outbox<Message>) {
+    fn handle(&mut self, now: Time, _from: ServerId, message: Message, out: &mut Outbox<Message>) {
         let Message::Facts(facts) = message else { return };
         let lease = self.lease.clone();
         let changed: BTreeSet<Kind> = facts.iter().filter_map(|fact| self.take(fact)).gather();
@@ -278,6 +317,7 @@ impl Server<Message> for Kube {
         let seen = std::mem::take(&mut self.seen_changed);
         self.publish_seen(seen, out);
         self.publish_objects(&changed, out);
+        self.log_trouble(now);
         let problems = self.complaints();
         if problems != self.problems {
             self.problems = problems;

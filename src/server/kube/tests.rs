@@ -134,3 +134,21 @@ fn config_maps_without_certificates_are_not_kept() {
     let objects = source(&facts(&mut server, vec![map("n", "other")]));
     assert_eq!(objects.unwrap().config_maps.len(), 0);
 }
+
+#[test]
+fn an_api_server_that_is_away_at_the_start_is_said_at_once_and_forgotten_later() {
+    let mut server = Kube::new();
+    let away = Fact::Unknown(Some("the API server cannot be reached: refused".into()));
+    let shown = problems(&facts(&mut server, vec![away])).join("\n");
+    assert!(shown.contains("cannot be reached: refused"), "{shown}");
+    assert!(server.in_trouble && server.logged == Some(Time::ZERO));
+    let messages = facts(&mut server, vec![Fact::Unknown(None)]);
+    assert!(messages.iter().any(|message| matches!(message, Message::Statuses(_))));
+    assert!(problems(&messages).is_empty() && !server.in_trouble);
+    // Again within the minute: not said again.
+    let again = Fact::Trouble(Kind::Node, Some("away".into()));
+    let mut out = Outbox::default();
+    let soon = Time::ZERO + LOG_AGAIN / 2;
+    server.handle(soon, wiring::CLUSTER, Message::Facts(Arc::from([again])), &mut out);
+    assert!(server.in_trouble && server.logged == Some(Time::ZERO));
+}

@@ -80,7 +80,7 @@ impl StoreServer {
     }
 
     fn update(&mut self, now: Time, out: &mut Outbox<Message>) {
-        let Some(source) = &self.source else { return };
+        let Some(source) = &self.source else { return self.show_what_stands_in_the_way(now, out) };
         let merged = merge(source, &self.statuses, &self.objects);
         self.refused = merged.refused;
         let first = self.settled.is_none() && self.rounds == 0;
@@ -97,6 +97,15 @@ impl StoreServer {
             }
         }
         self.settle(now, out);
+    }
+
+    /// There are no objects yet. People see why; nobody else does, who would take it for "there are none".
+    fn show_what_stands_in_the_way(&mut self, now: Time, out: &mut Outbox<Message>) {
+        let unix = (self.unix_at_zero + now.since(Time::ZERO)).as_secs();
+        if self.views.update(&self.statuses, &self.refused, unix) {
+            let view = Arc::new(self.views.view(Arc::clone(&self.objects)));
+            out.send(wiring::ADMIN, Message::View(view));
+        }
     }
 
     fn settle(&mut self, now: Time, out: &mut Outbox<Message>) {
