@@ -185,6 +185,10 @@ impl Publish {
     fn begin(&mut self, now: Time) {
         log::info!("this node writes to the API server now");
         self.leading_since = Some(now);
+        self.touch_all(now);
+    }
+
+    fn touch_all(&mut self, now: Time) {
         let keys: Vec<ObjectKey> =
             self.seen.keys().chain(self.view.statuses.keys()).cloned().collect();
         keys.into_iter().for_each(|key| self.touch(now, Target::Status(key)));
@@ -403,9 +407,7 @@ impl Server<Message> for Publish {
             Message::View(view) => self.look(now, view),
             Message::Served(versions) => {
                 self.versions = versions;
-                if self.leading_since.is_some() {
-                    self.begin(now);
-                }
+                self.touch_all(now);
             }
             Message::SeenObjects(objects) => self.saw(now, &objects),
             Message::WriterLease(lease) => {
