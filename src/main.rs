@@ -5,20 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pilus::api::{Message, config::Config, wiring as to};
-use pilus::io::{
-    clock,
-    cluster::{self, Cluster},
-    event_loop::EventLoop,
-    files::Files,
-    hooks::HookDriver,
-    interfaces::InterfaceDriver,
-    lan::Lan,
-    logger,
-    notify::Notifier,
-    resolver::Resolver,
-    signals::{self, SignalDriver},
-    worker,
-};
+use pilus::io::cluster::{self, Cluster};
+use pilus::io::signals::{self, SignalDriver};
+use pilus::io::{clock, event_loop::EventLoop, files::Files, hooks::HookDriver, logger, worker};
+use pilus::io::{interfaces::InterfaceDriver, lan::Lan, notify::Notifier, resolver::Resolver};
 use pilus::kernel::{Kernel, Mailer, Server, ServerId, Wiring};
 use pilus::server::admin::{Admin, AdminSockets};
 use pilus::server::proxy::{self, StatsReader};
