@@ -1,23 +1,12 @@
 //! The `pilus` command: the command line, and the wiring table: which servers run, whom each may talk to.
-use std::process::ExitCode;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{process::ExitCode, rc::Rc, sync::Arc, time::Duration};
 
 use pilus::api::{Message, config::Config, wiring as to};
+use pilus::io::cluster::{self, Cluster};
+use pilus::io::signals::{self, SignalDriver};
 use pilus::io::{
-    clock,
-    cluster::{self, Cluster},
-    event_loop::EventLoop,
-    files::Files,
-    hooks::HookDriver,
-    interfaces::InterfaceDriver,
-    lan::Lan,
-    logger,
-    notify::Notifier,
-    resolver::Resolver,
-    signals::{self, SignalDriver},
-    worker,
+    clock, event_loop::EventLoop, files::Files, hooks::HookDriver, interfaces::InterfaceDriver,
+    lan::Lan, logger, notify::Notifier, resolver::Resolver, worker,
 };
 use pilus::kernel::{Kernel, Mailer, Server, ServerId, Wiring};
 use pilus::server::admin::{Admin, AdminSockets};
