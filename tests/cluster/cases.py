@@ -21,7 +21,7 @@ CRDS = HERE.parent.parent / "manifests" / "crds" / "gateway-api"
 ROUTE_CRD = CRDS / "gateway.networking.k8s.io_httproutes.yaml"
 # What the two agents together may ask the API server while nothing happens.
 REQUESTS_A_MINUTE = 60
-IDLE_SECONDS = 120
+IDLE_SECONDS = int(os.environ.get("IDLE_SECONDS", "120"))
 
 
 class Failure(Exception):
@@ -362,7 +362,7 @@ def case_late():
     """An agent that starts while the API server is away says so, and serves as soon as it is back."""
     eventually("both answer", 30, served)
     end("pilus-n1")
-    end("kube-apiserver")
+    end("kube-apiserver", "KILL")
     log = HOME / "log/pilus-n1.log"
     before = len(log.read_text())
     try:
