@@ -343,8 +343,8 @@ fn a_thousand_tunnels_at_the_limit_of_descriptors_go_on() {
     }
     let limit = |descriptors: usize| {
         let pid = std::process::id();
-        let run = Command::new("prlimit").arg(format!("--pid={pid}"));
-        let run = run.arg(format!("--nofile={descriptors}:")).status().unwrap();
+        let [whom, what] = [format!("--pid={pid}"), format!("--nofile={descriptors}:")];
+        let run = Command::new("prlimit").args([whom, what]).status().unwrap();
         assert!(run.success());
     };
     let (port, pattern) = (free_port(), Pattern::new(8));
