@@ -5,7 +5,6 @@ mod support;
 use std::collections::HashSet;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use pilus::api::config::Config;
@@ -26,7 +25,7 @@ fn front(protocol: ListenerProtocol, port: u16, to: &'static [(&'static str, u32
         };
         listener.protocol = protocol;
         let action = Action::Forward(to.iter().map(backend).collect());
-        listener.forward = Some(Rc::new(Route::new(action)));
+        listener.forward = Some(Arc::new(Route::new(action)));
     });
     Front { shape: Some(shape), ..Front::http(port, Vec::new()) }
 }

@@ -4,7 +4,6 @@ mod support;
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use pilus::api::route::{
@@ -18,7 +17,7 @@ use support::{Front, RouteSpec, Shape, TestProxy, World, free_port, service_port
 /// Changes how the backend of a route is talked to.
 fn with(settings: UpstreamSettings, route: &mut Route) {
     let Action::Forward(backends) = &mut route.action else { return };
-    backends[0].settings = Rc::new(settings);
+    backends[0].settings = Arc::new(settings);
 }
 
 fn sending(version: SendProxyProtocol) -> UpstreamSettings {
@@ -106,7 +105,7 @@ fn tcp_backends_are_told_of_the_first_client_in_the_row() {
             let to = To::new(service_port("web"), 1);
             let mut route = Route::new(Action::Forward(vec![to]));
             with(sending(version), &mut route);
-            listener.forward = Some(Rc::new(route));
+            listener.forward = Some(Arc::new(route));
         });
         let front = Front { shape: Some(shape), ..Front::http(port, Vec::new()) };
         let _proxy = TestProxy::start(world(front, backend.address));

@@ -5,7 +5,6 @@ mod support;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
-use std::rc::Rc;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -24,7 +23,7 @@ fn world(port: u16, endpoint: SocketAddr) -> World {
     let shape: Shape<Listener> = Arc::new(move |listener| {
         listener.protocol = ListenerProtocol::Tcp;
         let action = Action::Forward(vec![To::new(service_port("web"), 1)]);
-        listener.forward = Some(Rc::new(Route::new(action)));
+        listener.forward = Some(Arc::new(Route::new(action)));
     });
     let front = Front { shape: Some(shape), ..Front::http(port, Vec::new()) };
     let mut world = World { listeners: vec![front], ..World::default() };
@@ -454,7 +453,8 @@ fn what_follows_an_upgrade_is_spliced_after_the_early_bytes() {
     client.send([head.as_bytes(), &pattern.at(0)[..early]].concat());
     assert_eq!(client.head().unwrap().get(..12), Some("HTTP/1.1 101"));
     let writer = std::thread::spawn({
-        let (mut out, pattern) = (client.stream.get_ref().try_clone().unwrap(), Arc::clone(&pattern));
+        let (mut out, pattern) =
+            (client.stream.get_ref().try_clone().unwrap(), Arc::clone(&pattern));
         move || {
             let mut sent = early as u64;
             while sent < MUCH {

@@ -44,6 +44,8 @@ pub struct Datagram<'a> {
 pub struct Sent {
     /// Taken by the kernel.
     pub count: usize,
+    /// Of those.
+    pub bytes: u64,
     /// Dealt with, from the first one on: taken, too long for the way, or lost because the kernel has no room.
     pub done: usize,
     /// Why the one after those was not sent: nobody is there, no route.
@@ -210,10 +212,12 @@ impl UdpSocket {
     }
 
     fn send_batch(&self, batch: &[Datagram<'_>], ends: Option<(SocketAddr, IpAddr)>) -> Sent {
-        let mut sent = Sent { count: 0, done: 0, error: None };
+        let mut sent = Sent { count: 0, bytes: 0, done: 0, error: None };
         while sent.done < batch.len() {
             match self.send_some(&batch[sent.done..], ends) {
                 Ok(count) => {
+                    let taken = &batch[sent.done..sent.done + count];
+                    sent.bytes += taken.iter().map(|it| it.bytes.len() as u64).sum::<u64>();
                     sent.count += count;
                     sent.done += count;
                 }

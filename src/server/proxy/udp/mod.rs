@@ -6,9 +6,11 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use self::table::{Key, Limits, Stage, Table};
+use super::access_log::Passed;
 use super::cluster::{Lease, Member, Wish};
 use super::limits::{
     ROUNDS_PER_TURN, UDP_ANSWERED_TIMEOUT, UDP_FLOWS, UDP_FLOWS_OF_SOURCE, UDP_TOUCH,
@@ -18,10 +20,12 @@ use super::maglev;
 use super::shared::Shared;
 use super::stats::count;
 use super::table::Snapshot;
+use crate::api::route::Route;
 use crate::io::reactor::loop_now;
 use crate::io::udp::{Datagram, UdpSocket};
 use crate::io::{event_loop, random};
 use crate::kernel::Time;
+use crate::proto::http1::PeerAddress;
 
 /// A listener's socket.
 struct Port {
@@ -34,6 +38,10 @@ struct Flow {
     upstream: UdpSocket,
     /// The tables by which the endpoint is known to be good.
     snapshot: RefCell<Rc<Snapshot>>,
+    route: Arc<Route>,
+    began: Time,
+    /// Bytes from the client, and to it.
+    bytes: Cell<(u64, u64)>,
     stage: Cell<Stage>,
     /// When its place in the table was last changed.
     touched: Cell<Time>,
@@ -146,6 +154,9 @@ impl Port {
             key,
             upstream: connected.ok()?,
             snapshot: RefCell::new(Rc::clone(&snapshot)),
+            route: Arc::clone(route),
+            began: loop_now(),
+            bytes: Cell::default(),
             stage: Cell::new(Stage::Unanswered),
             touched: Cell::new(loop_now()),
             over: Cell::new(false),
@@ -154,7 +165,9 @@ impl Port {
         });
         flow.upstream.set_deadline(loop_now() + UDP_UNANSWERED_TIMEOUT);
         FLOWS.with_borrow_mut(|flows| flows.insert(key, Rc::clone(&flow)));
-        event_loop::spawn_connection(answers(Rc::clone(&flow), Rc::downgrade(self))).detach();
+        let shared = Rc::clone(&self.shared);
+        event_loop::spawn_connection(answers(Rc::clone(&flow), Rc::downgrade(self), shared))
+            .detach();
         Some(flow)
     }
 }
@@ -175,9 +188,10 @@ impl Drop for Port {
 }
 
 /// Passes the endpoint's datagrams on to the client until the flow is over.
-async fn answers(flow: Rc<Flow>, port: Weak<Port>) {
+async fn answers(flow: Rc<Flow>, port: Weak<Port>, shared: Rc<Shared>) {
     poll_fn(|cx| flow.poll_answers(cx, &port)).await;
     flow.end();
+    flow.log(&shared);
 }
 
 // === impl Flow ===
@@ -211,6 +225,8 @@ impl Flow {
         }
         let sent = self.upstream.send(datagrams);
         *datagrams = &datagrams[sent.done..];
+        let (up, down) = self.bytes.get();
+        self.bytes.set((up + sent.bytes, down));
         if let Some(error) = sent.error {
             log::debug!("{}: {error}", self.lease.member.host.address);
             self.lease.report(loop_now(), true);
@@ -229,6 +245,8 @@ impl Flow {
             let take = &mut |batch: &[Datagram<'_>]| {
                 let sent = port.socket.send_to(batch, client, asked.ip());
                 count(|c| c.datagrams_sent.add_all(sent.count));
+                let (up, down) = self.bytes.get();
+                self.bytes.set((up, down + sent.bytes));
                 if let Some(error) = sent.error {
                     log::debug!("answering {client}: {error}");
                 }
@@ -250,6 +268,21 @@ impl Flow {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    fn log(&self, shared: &Shared) {
+        if let Some(log) = &shared.access_log {
+            log.passed(&Passed {
+                client: &PeerAddress::new(self.key.0.ip()),
+                local: self.key.1,
+                protocol: "UDP",
+                server_name: None,
+                route: &self.route,
+                began: self.began,
+                upstream: Some(self.lease.member.host.address),
+                bytes: self.bytes.get(),
+            });
+        }
     }
 
     fn end(&self) {
