@@ -8,8 +8,8 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::sync::Arc;
 
 use pilus::api::config::Config;
-use pilus::api::route::{Action, Backend as To, Listener, ListenerProtocol, Route, Target};
 use pilus::io::tcp::raise_descriptor_limit;
+use pilus::api::route::{Action, Backend as To, Listener, ListenerProtocol, Route, Target};
 use support::backend::{Backend, WATCHDOG};
 use support::{Front, Shape, TestProxy, World, free_port, service_port};
 
@@ -282,8 +282,7 @@ fn forged_sources_displace_one_another_and_not_who_was_answered() {
     let first = front(ListenerProtocol::Udp, port, &[("a", 1)]);
     let second = front(ListenerProtocol::Udp, free_port(), &[("silent", 1)]);
     let silent_port = second.port;
-    let mut world =
-        world(first, &[("a", &[a.address]), ("silent", &[silent.local_addr().unwrap()])]);
+    let mut world = world(first, &[("a", &[a.address]), ("silent", &[silent.local_addr().unwrap()])]);
     world.listeners.push(second);
     let proxy = TestProxy::start(world);
     let good: Vec<_> = (0..8).map(|_| asking((Ipv4Addr::LOCALHOST, port))).collect();
@@ -305,11 +304,7 @@ fn forged_sources_displace_one_another_and_not_who_was_answered() {
         assert_eq!(ask(client, "2"), "a2");
     }
     let stats = proxy.stats();
-    assert_eq!(
-        stats.udp_flows,
-        begun + FORGED,
-        "each was let in, and the eight are what they were"
-    );
+    assert_eq!(stats.udp_flows, begun + FORGED, "each was let in, and the eight are what they were");
     assert_eq!((stats.udp_flows_dismissed, stats.datagrams_dropped), (0, 0));
     assert_eq!(stats.udp_flows - stats.udp_flows_displaced, most_flows());
     a.stop();

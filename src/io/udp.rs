@@ -149,7 +149,11 @@ impl UdpSocket {
         }
     }
 
-    fn recv(&self, room: &mut [u8], take: &mut dyn FnMut(&[Datagram<'_>])) -> io::Result<usize> {
+    fn recv(
+        &self,
+        room: &mut [u8],
+        take: &mut dyn FnMut(&[Datagram<'_>]),
+    ) -> io::Result<usize> {
         // SAFETY: all-zero is valid for these: no address, no vectors, no control data.
         let (mut names, mut headers, mut vectors) = unsafe {
             (

@@ -244,6 +244,7 @@ impl Link {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 
@@ -293,8 +294,7 @@ mod tests {
         table.advance(&good[0], Stage::Confirmed);
         table.advance(&good[2], Stage::Answered);
         // One is answered only; then the one that is silent for longest. Three newcomers, one more than an eighth.
-        let gone: Vec<_> =
-            (0..6).map(|number| admit(&mut table, forged(number)).unwrap()).collect();
+        let gone: Vec<_> = (0..6).map(|number| admit(&mut table, forged(number)).unwrap()).collect();
         assert_eq!(gone, [good[2], good[1], good[3], forged(0), forged(1), forged(2)]);
     }
 
