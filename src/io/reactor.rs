@@ -135,11 +135,9 @@ impl Reactor {
         slot.generation = slot.generation.wrapping_add(1);
         let key = u64::from(slot.generation) << 32 | u64::from(index);
         #[expect(clippy::cast_sign_loss, reason = "the flags are a bit set")]
-        let events = (libc::EPOLLIN
-            | libc::EPOLLPRI
-            | libc::EPOLLOUT
-            | libc::EPOLLRDHUP
-            | libc::EPOLLET) as u32;
+        let events =
+            (libc::EPOLLIN | libc::EPOLLPRI | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET)
+                as u32;
         let mut event = libc::epoll_event { events, u64: key };
         // SAFETY: both descriptors are open, `event` is valid for the call.
         let result =

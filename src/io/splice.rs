@@ -73,13 +73,11 @@ impl Pipe {
 
     /// Takes up to [`PIPE_BYTES`] from a socket, into a pipe that must be empty; 0 is the end of the stream. It stops
     /// before urgent data, where only receiving goes on ([`AsyncFd::has_urgent`](super::reactor::AsyncFd::has_urgent)).
-    pub fn poll_fill(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: &TcpStream,
-    ) -> Poll<io::Result<usize>> {
+    pub fn poll_fill(&mut self, cx: &mut Context<'_>, from: &TcpStream) -> Poll<io::Result<usize>> {
         debug_assert!(self.is_empty(), "EAGAIN would not tell whether the pipe is full");
-        let Some(ends) = &self.ends else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
+        let Some(ends) = &self.ends else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
         loop {
             ready!(from.fd().poll_readable(cx));
             match splice(from.fd().as_raw_fd(), ends.write.as_raw_fd(), PIPE_BYTES) {
@@ -100,7 +98,9 @@ impl Pipe {
 
     /// Hands all that is in the pipe to a socket; ready when it is empty. How far it has come shows in [`Pipe::len`].
     pub fn poll_drain(&mut self, cx: &mut Context<'_>, to: &TcpStream) -> Poll<io::Result<()>> {
-        let Some(ends) = &self.ends else { return Poll::Ready(Err(io::ErrorKind::NotConnected.into())) };
+        let Some(ends) = &self.ends else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
         while self.filled > 0 {
             ready!(to.fd().poll_writable(cx));
             // Not more than there is: the kernel would hold back the last segment for what is to follow.
