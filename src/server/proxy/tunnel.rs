@@ -178,7 +178,6 @@ impl Direction {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::cell::Cell;
     use std::io::Write;
