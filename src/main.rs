@@ -1,12 +1,13 @@
 //! The `pilus` command: the command line, and the wiring table: which servers run, whom each may talk to.
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pilus::api::Message;
 use pilus::api::config::Config;
 use pilus::api::wiring as to;
-use pilus::io::admin_socket::{AdminSocket, SocketError};
+use pilus::io::cluster::{self, Cluster};
 use pilus::io::event_loop::EventLoop;
 use pilus::io::files::Files;
 use pilus::io::hooks::HookDriver;
@@ -15,10 +16,11 @@ use pilus::io::lan::Lan;
 use pilus::io::notify::Notifier;
 use pilus::io::resolver::Resolver;
 use pilus::io::signals::{self, SignalDriver};
-use pilus::io::{clock, logger};
-use pilus::kernel::{Driver, Kernel, Server, ServerId, Wiring};
+use pilus::io::{clock, logger, worker};
+use pilus::kernel::{Kernel, Server, ServerId, Wiring};
 use pilus::server::admin::{Admin, AdminSockets};
-use pilus::server::{announce, datapath, endpoint, ipam, manifests, proxy, route, store};
+use pilus::server::proxy::{self, StatsReader};
+use pilus::server::{announce, datapath, endpoint, ipam, kube, manifests, publish, route, store};
 
 /// Room for a burst; whole-state messages replace their older selves, so only events pile up.
 const MAILBOX: usize = 256;
@@ -45,51 +47,52 @@ fn run(config: Config) -> ExitCode {
     if let Some(complaint) = logger::init() {
         log::warn!("PILUS_LOG: {complaint}");
     }
-    let sockets = match listen(&config) {
-        Ok(sockets) => sockets,
+    match serve(config) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log::error!("{error}");
-            return ExitCode::FAILURE;
+            ExitCode::FAILURE
         }
-    };
-    let notifier = Rc::new(Notifier::from_env());
-    let mut kernel = Kernel::new();
-    if let Err(error) = wire(&mut kernel, Rc::new(config), sockets) {
-        log::error!("signals cannot be received: {error}");
-        return ExitCode::FAILURE;
     }
-    let mut event_loop = EventLoop;
-    kernel.step(event_loop.now());
-    notifier.ready();
-    notifier.spawn_watchdog();
-    pilus::kernel::run(&mut kernel, &mut event_loop);
-    notifier.stopping();
-    ExitCode::SUCCESS
 }
 
-pub(crate) fn listen(config: &Config) -> Result<AdminSockets, SocketError> {
-    let metrics = match config.metrics.as_str() {
-        "" => None,
-        address => Some(AdminSocket::bind_metrics(address)?),
-    };
-    Ok(AdminSockets { admin: Some(AdminSocket::bind_admin(&config.admin)?), metrics })
+fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {
+    let sockets = AdminSockets::open(&config)?;
+    config.kubernetes.as_ref().map(cluster::configuration).transpose()?;
+    let notifier = Rc::new(Notifier::from_env());
+    let (config, sockets) = (Arc::new(config), Arc::new(sockets));
+    let stats = proxy::stats_reader();
+    let wire = move |kernel: &mut Kernel<Message>| wire(kernel, &config, &sockets, stats);
+    let mut kernel = Kernel::new();
+    let second = worker::split(&mut kernel, to::EFFECTS, to::OBJECTS, wire)
+        .map_err(|error| format!("the servers cannot be started: {error}"))?;
+    notifier.ready();
+    notifier.spawn_watchdog();
+    pilus::kernel::run(&mut kernel, &mut EventLoop);
+    notifier.stopping();
+    second.end();
+    Ok(())
 }
 
 /// The wiring table, in order of priority: who runs, and to whom each may send. In `--no-bpf` mode nothing is
-/// announced, so those servers do not run.
+/// announced, so those servers do not run. A kernel that is one of two takes only its own.
 #[rustfmt::skip] // one server, one row
-pub(crate) fn wire(kernel: &mut Kernel<Message>, config: Rc<Config>, sockets: AdminSockets) -> std::io::Result<()> {
+pub(crate) fn wire(
+    kernel: &mut Kernel<Message>, config: &Arc<Config>, sockets: &Arc<AdminSockets>, stats: StatsReader,
+) -> std::io::Result<()> {
     type Build = Box<dyn Fn() -> Box<dyn Server<Message>>>;
     let (offset, started) = (clock::unix_offset_nanos(), clock::now());
     let unix_at_zero = Duration::from_nanos(offset);
-    let signals = std::cell::RefCell::new(Some(signals::block()?));
+    let signals = if kernel.has_place_for(to::SIGNAL) { Some(signals::block()?) } else { None };
+    let signals = std::cell::RefCell::new(signals);
     let stages: &[&[ServerId]] = match config.no_bpf {
         true => &[&[to::PROXY]],
         false => &[&[to::ANNOUNCE], &[to::PROXY], &[to::DATAPATH], &[to::BPF]],
     };
-    let [netlink, files, lan, resolver, signal, admin] =
-        [to::NETLINK, to::FILES, to::LAN, to::RESOLVER, to::SIGNAL, to::ADMIN].map(|id| kernel.mailer(id));
-    let [c1, c2, c3, c4, c5, c6, c7, c8, c9] = std::array::from_fn(|_| Rc::clone(&config));
+    let [netlink, files, lan, resolver, signal, admin, cluster] =
+        [to::NETLINK, to::FILES, to::LAN, to::RESOLVER, to::SIGNAL, to::ADMIN, to::CLUSTER].map(|id| kernel.mailer(id));
+    let [c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11] = std::array::from_fn(|_| Arc::clone(config));
+    let sockets = Arc::clone(sockets);
     let mut add = |id, name, may_send, mailbox, build: Build| kernel.add(Wiring { id, name, may_send, mailbox, build });
 
     // Sources: what comes from outside.
@@ -98,25 +101,38 @@ pub(crate) fn wire(kernel: &mut Kernel<Message>, config: Rc<Config>, sockets: Ad
     add(to::FILES, "files", &[to::MANIFESTS, to::IPAM], MAILBOX,
         Box::new(move || Box::new(Files::new(&c1, STATE, files.clone()))));
     add(to::RESOLVER, "resolver", &[to::ENDPOINT], MAILBOX,
-        Box::new(move || Box::new(Resolver::new(Rc::clone(&c9), resolver.clone()))));
+        Box::new(move || Box::new(Resolver::new(Arc::clone(&c9), resolver.clone()))));
     add(to::SIGNAL, "signals", &[to::ANNOUNCE, to::PROXY, to::DATAPATH, to::BPF], MAILBOX,
         Box::new(move || Box::new(SignalDriver::new(signal.clone(), signals.take(), stages.iter().map(|s| s.to_vec())))));
     // Objects, and what follows from them.
-    add(to::MANIFESTS, "manifests", &[to::STORE], MAILBOX,
-        Box::new(move || Box::new(manifests::Manifests::new(unix_at_zero))));
-    add(to::STORE, "store", &[to::IPAM, to::ENDPOINT, to::ROUTE, to::ANNOUNCE, to::ADMIN], MAILBOX,
-        Box::new(move || Box::new(store::StoreServer::new(unix_at_zero))));
+    let viewers: &[ServerId] = match config.kubernetes {
+        None => {
+            add(to::MANIFESTS, "manifests", &[to::STORE], MAILBOX,
+                Box::new(move || Box::new(manifests::Manifests::new(unix_at_zero))));
+            &[to::ADMIN]
+        }
+        Some(_) => {
+            add(to::CLUSTER, "cluster", &[to::KUBE, to::PUBLISH], MAILBOX,
+                Box::new(move || Box::new(Cluster::new(&c10, cluster.clone()))));
+            add(to::KUBE, "kube", &[to::CLUSTER, to::STORE, to::PUBLISH], MAILBOX, Box::new(|| Box::new(kube::Kube::new())));
+            add(to::PUBLISH, "publish", &[to::CLUSTER, to::STORE], MAILBOX,
+                Box::new(move || Box::new(publish::Publish::new(Arc::clone(&c11), unix_at_zero))));
+            &[to::ADMIN, to::PUBLISH]
+        }
+    };
+    add(to::STORE, "store", &[to::IPAM, to::ENDPOINT, to::ROUTE, to::ANNOUNCE, to::ADMIN, to::PUBLISH], MAILBOX,
+        Box::new(move || Box::new(store::StoreServer::new(unix_at_zero, viewers))));
     add(to::IPAM, "ipam", &[to::ANNOUNCE, to::DATAPATH, to::ROUTE, to::STORE, to::LAN, to::FILES, to::ADMIN], LAN_MAILBOX,
-        Box::new(move || Box::new(ipam::Ipam::new(Rc::clone(&c2)))));
+        Box::new(move || Box::new(ipam::Ipam::new(Arc::clone(&c2)))));
     add(to::ENDPOINT, "endpoint", &[to::RESOLVER, to::PROXY, to::ANNOUNCE, to::STORE, to::ADMIN], MAILBOX,
         Box::new(|| Box::new(endpoint::EndpointServer::new())));
     add(to::ROUTE, "route", &[to::DATAPATH, to::STORE, to::ADMIN], MAILBOX,
-        Box::new(move || Box::new(route::RouteServer::new(Rc::clone(&c3), unix_at_zero))));
+        Box::new(move || Box::new(route::RouteServer::new(Arc::clone(&c3), unix_at_zero))));
     // Effects: what the LAN, the kernel and the clients see.
     if !config.no_bpf {
         add(to::LAN, "lan", &[to::ANNOUNCE, to::IPAM], MAILBOX, Box::new(move || Box::new(Lan::new(lan.clone()))));
         add(to::ANNOUNCE, "announce", &[to::DATAPATH, to::BPF, to::LAN, to::STORE, to::ADMIN, to::SIGNAL], LAN_MAILBOX,
-            Box::new(move || Box::new(announce::Announce::new(Rc::clone(&c4), offset))));
+            Box::new(move || Box::new(announce::Announce::new(Arc::clone(&c4), offset))));
         add(to::BPF, "hooks", &[to::ANNOUNCE, to::DATAPATH, to::ADMIN, to::SIGNAL], MAILBOX,
             Box::new(move || Box::new(HookDriver::new(c5.bpf_root.clone()))));
     }
@@ -125,8 +141,8 @@ pub(crate) fn wire(kernel: &mut Kernel<Message>, config: Rc<Config>, sockets: Ad
     add(to::PROXY, "proxy", &[to::DATAPATH, to::BPF, to::STORE, to::SIGNAL], MAILBOX,
         Box::new(move || Box::new(proxy::Proxy::new(&c7))));
     add(to::ADMIN, "admin", &[], MAILBOX, Box::new(move || {
-        let admin = Admin::new(Rc::clone(&c8), started, admin.clone(), &sockets);
-        Box::new(admin.with_counters(Rc::new(|| proxy::stats().entries())))
+        let admin = Admin::new(Arc::clone(&c8), started, admin.clone(), &sockets);
+        Box::new(admin.with_counters(Arc::new(move || stats.read().entries())))
     }));
     Ok(())
 }

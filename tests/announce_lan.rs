@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::process::{Child, Command, Stdio};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pilus::api::address::{Assignments, IfIndex, MacAddr};
@@ -191,7 +191,7 @@ fn keepalived_and_the_agent_understand_each_other() {
 /// A server that knows the configuration and prints who holds the address.
 struct Neighbour {
     id: ServerId,
-    messages: Rc<Vec<(ServerId, Message)>>,
+    messages: Arc<Vec<(ServerId, Message)>>,
     last: RefCell<String>,
 }
 
@@ -235,7 +235,7 @@ impl Neighbour {
 fn the_agent_itself() {
     let Ok(seconds) = std::env::var("PILUS_LAN_AGENT") else { return };
     let seconds = seconds.parse().unwrap();
-    let messages = Rc::new(inputs());
+    let messages = Arc::new(inputs());
     let mut kernel = Kernel::new();
     let ids = [
         wiring::NETLINK,
@@ -247,20 +247,20 @@ fn the_agent_itself() {
         wiring::ADMIN,
     ];
     for id in ids {
-        let messages = Rc::clone(&messages);
+        let messages = Arc::clone(&messages);
         let build = move || -> Box<dyn Server<Message>> {
-            Box::new(Neighbour { id, messages: Rc::clone(&messages), last: RefCell::default() })
+            Box::new(Neighbour { id, messages: Arc::clone(&messages), last: RefCell::default() })
         };
         let may_send = &[wiring::ANNOUNCE];
         kernel.add(Wiring { id, name: "neighbour", may_send, mailbox: 64, build: Box::new(build) });
     }
-    let config = Rc::new(Config { node: "node-a".into(), ..Config::default() });
+    let config = Arc::new(Config { node: "node-a".into(), ..Config::default() });
     kernel.add(Wiring {
         id: wiring::ANNOUNCE,
         name: "announce",
         may_send: &[wiring::LAN, wiring::STORE, wiring::DATAPATH, wiring::BPF, wiring::ADMIN],
         mailbox: 1024,
-        build: Box::new(move || Box::new(Announce::new(Rc::clone(&config), 0))),
+        build: Box::new(move || Box::new(Announce::new(Arc::clone(&config), 0))),
     });
     let mailer = kernel.mailer(wiring::LAN);
     kernel.add(Wiring {
@@ -300,19 +300,19 @@ fn inputs() -> Vec<(ServerId, Message)> {
     let meta = |name: &NamespacedName| Meta { name: name.clone(), ..Meta::default() };
     let policy = L2Policy { load_balancer_ips: true, ..L2Policy::default() };
     let objects = Objects {
-        nodes: Rc::new(BTreeMap::from([(
+        nodes: Arc::new(BTreeMap::from([(
             node.clone(),
-            Rc::new(Node { meta: meta(&node), internal_ips: vec![address], ..Node::default() }),
+            Arc::new(Node { meta: meta(&node), internal_ips: vec![address], ..Node::default() }),
         )])),
-        services: Rc::new(BTreeMap::from([(
+        services: Arc::new(BTreeMap::from([(
             service.clone(),
-            Rc::new(Service {
+            Arc::new(Service {
                 meta: meta(&service),
                 kind: ServiceType::LoadBalancer,
                 ..Service::default()
             }),
         )])),
-        l2_policies: Rc::new(BTreeMap::from([(NamespacedName::new("", "all"), Rc::new(policy))])),
+        l2_policies: Arc::new(BTreeMap::from([(NamespacedName::new("", "all"), Arc::new(policy))])),
         ..Objects::default()
     };
     let assignments = Assignments {
@@ -320,9 +320,9 @@ fn inputs() -> Vec<(ServerId, Message)> {
         ..Assignments::default()
     };
     vec![
-        (wiring::NETLINK, Message::Interfaces(Rc::new(Interfaces { list: vec![interface] }))),
-        (wiring::STORE, Message::Objects(Rc::new(objects))),
-        (wiring::IPAM, Message::Assignments(Rc::new(assignments))),
-        (wiring::ENDPOINT, Message::Endpoints(Rc::new(Endpoints::default()))),
+        (wiring::NETLINK, Message::Interfaces(Arc::new(Interfaces { list: vec![interface] }))),
+        (wiring::STORE, Message::Objects(Arc::new(objects))),
+        (wiring::IPAM, Message::Assignments(Arc::new(assignments))),
+        (wiring::ENDPOINT, Message::Endpoints(Arc::new(Endpoints::default()))),
     ]
 }

@@ -87,8 +87,11 @@ fn servers_see_kernel_api_and_proto_only_and_never_each_other() {
         seen += 1;
         // Their connections are tasks on the loop, so these two hold sockets.
         let sockets = ["proxy", "admin"].contains(&server.as_str());
+        // What they decide is about what an API server has: its JSON, Leases and Events, never its connections.
+        let kubernetes = ["kube", "publish"].contains(&server.as_str());
         for module in used_modules(&text) {
-            let allowed = ["kernel", "api", "proto"].contains(&module.as_str())
+            let allowed = ["kernel", "api", "proto", "arrange"].contains(&module.as_str())
+                || kubernetes && module == "kube_lite"
                 || sockets && module == "io"
                 || module == "server";
             assert!(allowed, "{} uses crate::{module}", path.display());
@@ -102,7 +105,8 @@ fn servers_see_kernel_api_and_proto_only_and_never_each_other() {
 
 #[test]
 fn codecs_and_messages_do_not_reach_upwards() {
-    for (below, allowed) in [("src/proto", &["proto", "api"][..]), ("src/api", &["api", "kernel"])]
+    for (below, allowed) in
+        [("src/proto", &["proto", "api", "arrange"][..]), ("src/api", &["api", "kernel"])]
     {
         for (path, text) in sources(below) {
             for module in used_modules(&text) {
@@ -157,4 +161,20 @@ fn main_stays_small() {
         fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/main.rs")).unwrap();
     let lines = main.lines().count();
     assert!(lines < 150, "{lines} lines: main.rs is the wiring and nothing else");
+}
+
+#[test]
+fn every_server_runs_on_one_of_the_two_threads() {
+    use pilus::api::wiring::{EFFECTS, OBJECTS};
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api/message.rs");
+    let text = fs::read_to_string(path).unwrap();
+    let numbers = text
+        .lines()
+        .filter_map(|line| line.split_once(": ServerId = ServerId(")?.1.strip_suffix(");"));
+    let mut named: Vec<u8> = numbers.map(|number| number.parse().unwrap()).collect();
+    named.sort_unstable();
+    let mut placed: Vec<u8> = EFFECTS.iter().chain(OBJECTS).map(|id| id.0).collect();
+    placed.sort_unstable();
+    assert!(named.len() > 10);
+    assert_eq!(named, placed);
 }

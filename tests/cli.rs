@@ -92,7 +92,7 @@ fn a_wrong_command_line_is_exit_code_2_with_nothing_on_standard_output() {
         &["explain"],
         &["observe", "--follow"],
         &["status", "--admin", "nowhere"],
-        &["run", "--kubeconfig", "/etc/k"],
+        &["run", "--kubeconfig", "/etc/k", "--in-cluster"],
         &["run", "--manifests", "/tmp", "--in-cluster"],
         &["run", "--manifests", "/tmp", "--name-prefix", "Not A Label"],
         &["run", "--manifests", "/tmp", "--metrics", "everywhere"],
@@ -103,7 +103,7 @@ fn a_wrong_command_line_is_exit_code_2_with_nothing_on_standard_output() {
         assert!(!err(&output).is_empty(), "{words:?}");
     }
     assert!(err(&pilus(&["observe"])).contains("not there yet"));
-    assert!(err(&pilus(&["run", "--in-cluster"])).contains("--manifests DIR"));
+    assert!(err(&pilus(&["run", "--in-cluster"])).contains("is this a pod?"));
 }
 
 #[test]

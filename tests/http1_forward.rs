@@ -3,8 +3,8 @@
 use pilus::proto::http1::{
     Authority, AuthorityFault, BodyDecoder, BodyEncoder, BodyFraming, ForwardContext, HeadFault,
     HeadProgress, HeaderSlots, LocalReply, MAX_HOST_BYTES, Parsed, PeerAddress, ReplyContext,
-    RequestError, RequestHead, RequestId, ResponseContext, ResponseTo, Version, parse_request,
-    parse_response, reuse, trusted_client, write_local_reply, write_request_head,
+    RequestError, RequestHead, RequestId, ResponseContext, ResponseTo, Trust, Version, client_of,
+    parse_request, parse_response, reuse, write_local_reply, write_request_head,
     write_response_head,
 };
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -156,13 +156,13 @@ fn trusted_hops_choose_the_client() {
     let request = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 9.9.9.9, 8.8.8.8\r\n\
                    X-Forwarded-For: 2001:db8::7\r\nX-Forwarded-Proto: https\r\n\r\n";
     for (hops, client) in [(1, "2001:db8::7"), (2, "8.8.8.8"), (3, "9.9.9.9"), (4, "203.0.113.7")] {
-        let sent = forwarded(request, "203.0.113.7", |ctx| ctx.trusted_hops = hops);
+        let sent = forwarded(request, "203.0.113.7", |ctx| ctx.trust = Trust::Hops(hops));
         assert!(sent.contains(&format!("\r\nx-envoy-external-address: {client}\r\n")), "{sent}");
         assert!(sent.contains("\r\nx-forwarded-proto: https\r\n"), "{sent}");
     }
     with_head(request.as_bytes(), |head| {
         let peer: IpAddr = "203.0.113.7".parse().unwrap();
-        assert_eq!(trusted_client(head, peer, 0), peer);
+        assert_eq!(client_of(head, peer, Trust::Hops(0)), peer);
     });
 }
 
@@ -401,7 +401,7 @@ fn request_context<'a>(peer: &'a PeerAddress, request_id: &'a RequestId) -> Forw
         peer,
         proto: "http",
         request_id,
-        trusted_hops: 0,
+        trust: Trust::Hops(0),
         append_forwarded_for: true,
         fallback_host: "fallback",
         host: None,

@@ -4,7 +4,7 @@
 mod vectors;
 
 use pilus::proto::http1::{
-    BodyDecoder, ForwardContext, HeadProgress, HeaderSlots, Parsed, PeerAddress, RequestId,
+    BodyDecoder, ForwardContext, HeadProgress, HeaderSlots, Parsed, PeerAddress, RequestId, Trust,
     parse_request, write_request_head,
 };
 use std::net::{IpAddr, Ipv4Addr};
@@ -184,7 +184,7 @@ fn context<'a>(peer: &'a PeerAddress, request_id: &'a RequestId) -> ForwardConte
         peer,
         proto: "http",
         request_id,
-        trusted_hops: 0,
+        trust: Trust::Hops(0),
         append_forwarded_for: true,
         fallback_host: "FALLBACK",
         host: None,

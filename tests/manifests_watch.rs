@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ static DIRECTORIES: AtomicU32 = AtomicU32::new(0);
 /// What reached the store and IPAM.
 #[derive(Default)]
 struct Seen {
-    objects: Rc<Objects>,
+    objects: Arc<Objects>,
     snapshots: u32,
     problems: Vec<String>,
     restored: Vec<Option<Vec<u8>>>,

@@ -5,6 +5,7 @@ mod support;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use pilus::api::config::{AccessLog, Config, LogFormat};
 use support::backend::Backend;
 use support::client::Client;
 use support::{TestProxy, World, free_port};
@@ -44,9 +45,25 @@ fn allocations(proxy: &TestProxy, client: &mut Client, requests: usize) -> u64 {
 
 #[test]
 fn a_small_request_allocates_nothing() {
+    allocates_nothing(|| Config { no_bpf: true, ..Config::default() });
+}
+
+#[test]
+fn nor_does_its_line_in_the_access_log() {
+    for access_log_format in [LogFormat::Json, LogFormat::Combined] {
+        allocates_nothing(move || Config {
+            no_bpf: true,
+            access_log: Some(AccessLog::File("/dev/null".into())),
+            access_log_format,
+            ..Config::default()
+        });
+    }
+}
+
+fn allocates_nothing(config: impl FnOnce() -> Config + Send + 'static) {
     let backend = Backend::answering("small");
     let port = free_port();
-    let proxy = TestProxy::start(World::simple(port, &[backend.address]));
+    let proxy = TestProxy::with_config(config, World::simple(port, &[backend.address]));
     let mut client = Client::connect(port);
     allocations(&proxy, &mut client, 100);
     let few = allocations(&proxy, &mut client, 10);

@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod support;
 
-use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 
@@ -51,7 +51,7 @@ fn auth(
             body_limit: None,
         };
         change(&mut auth);
-        route.filters.auth = Some(Rc::new(auth));
+        route.filters.auth = Some(Arc::new(auth));
     }
 }
 

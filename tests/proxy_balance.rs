@@ -2,7 +2,6 @@
 mod support;
 
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -30,7 +29,7 @@ fn settings(
 ) -> impl Fn(&mut Route) + Send + Sync {
     move |route| {
         let Action::Forward(backends) = &mut route.action else { panic!() };
-        backends.iter_mut().for_each(|backend| backend.settings = Rc::new(of()));
+        backends.iter_mut().for_each(|backend| backend.settings = Arc::new(of()));
     }
 }
 

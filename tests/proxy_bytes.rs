@@ -4,7 +4,6 @@ mod support;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use pilus::api::config::Config;
@@ -24,7 +23,7 @@ fn front(protocol: ListenerProtocol, port: u16, to: &'static [(&'static str, u32
         };
         listener.protocol = protocol;
         let action = Action::Forward(to.iter().map(backend).collect());
-        listener.forward = Some(Rc::new(Route::new(action)));
+        listener.forward = Some(Arc::new(Route::new(action)));
     });
     Front { shape: Some(shape), ..Front::http(port, Vec::new()) }
 }
@@ -144,11 +143,6 @@ fn a_dead_endpoint_is_passed_over_and_a_reset_is_passed_on() {
     assert_eq!(rest(&client).unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
-/// A port that no UDP socket of this machine had a moment ago.
-fn free_udp_port() -> u16 {
-    UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap().local_addr().unwrap().port()
-}
-
 /// An endpoint that answers each datagram with its name and what it was told.
 struct Datagrams {
     address: SocketAddr,
@@ -199,7 +193,7 @@ fn ask(socket: &UdpSocket, text: &str) -> String {
 
 #[test]
 fn flows_stay_with_their_endpoint_and_are_spread_by_weight() {
-    let (a, b, port) = (Datagrams::start("a"), Datagrams::start("b"), free_udp_port());
+    let (a, b, port) = (Datagrams::start("a"), Datagrams::start("b"), free_port());
     let front = front(ListenerProtocol::Udp, port, &[("a", 2), ("b", 1), ("c", 0)]);
     let services = [("a", &[a.address][..]), ("b", &[b.address])];
     let proxy = TestProxy::start(world(front, &services));
@@ -230,7 +224,7 @@ fn flows_stay_with_their_endpoint_and_are_spread_by_weight() {
 
 #[test]
 fn a_flow_moves_when_its_endpoint_dies_or_leaves() {
-    let (a, b, port) = (Datagrams::start("a"), Datagrams::start("b"), free_udp_port());
+    let (a, b, port) = (Datagrams::start("a"), Datagrams::start("b"), free_port());
     let front = front(ListenerProtocol::Udp, port, &[("a", 1)]);
     let both = world(front.clone(), &[("a", &[a.address, b.address])]);
     let proxy = TestProxy::start(both.clone());
@@ -271,10 +265,10 @@ fn most_flows() -> u64 {
 #[test]
 fn forged_sources_displace_one_another_and_not_who_was_answered() {
     const FORGED: u64 = 6000;
-    let (a, port) = (Datagrams::start("a"), free_udp_port());
+    let (a, port) = (Datagrams::start("a"), free_port());
     let silent = deaf();
     let first = front(ListenerProtocol::Udp, port, &[("a", 1)]);
-    let second = front(ListenerProtocol::Udp, free_udp_port(), &[("silent", 1)]);
+    let second = front(ListenerProtocol::Udp, free_port(), &[("silent", 1)]);
     let silent_port = second.port;
     let mut world =
         world(first, &[("a", &[a.address]), ("silent", &[silent.local_addr().unwrap()])]);
@@ -312,7 +306,7 @@ fn forged_sources_displace_one_another_and_not_who_was_answered() {
 
 #[test]
 fn one_source_has_a_share_of_the_flows() {
-    let (a, port) = (Datagrams::start("a"), free_udp_port());
+    let (a, port) = (Datagrams::start("a"), free_port());
     let front = front(ListenerProtocol::Udp, port, &[("a", 1)]);
     let proxy = TestProxy::start(world(front, &[("a", &[a.address])]));
     let other = UdpSocket::bind(("127.0.0.9", 0)).unwrap();
@@ -335,7 +329,7 @@ fn one_source_has_a_share_of_the_flows() {
 
 #[test]
 fn many_datagrams_pass_in_order_whatever_their_size() {
-    let (a, port) = (Datagrams::start(""), free_udp_port());
+    let (a, port) = (Datagrams::start(""), free_port());
     let front = front(ListenerProtocol::Udp, port, &[("a", 1)]);
     let proxy = TestProxy::start(world(front, &[("a", &[a.address])]));
     let client = asking((Ipv4Addr::LOCALHOST, port));
@@ -363,7 +357,7 @@ fn many_datagrams_pass_in_order_whatever_their_size() {
 
 #[test]
 fn other_weights_and_other_endpoints_move_no_flow() {
-    let (a, b, port) = (Datagrams::start("a"), Datagrams::start("b"), free_udp_port());
+    let (a, b, port) = (Datagrams::start("a"), Datagrams::start("b"), free_port());
     let services = [("a", &[a.address][..]), ("b", &[b.address])];
     let even = front(ListenerProtocol::Udp, port, &[("a", 1), ("b", 1)]);
     let proxy = TestProxy::start(world(even, &services));
@@ -394,7 +388,7 @@ fn nobody() -> SocketAddr {
 
 #[test]
 fn without_an_endpoint_datagrams_are_dropped() {
-    let port = free_udp_port();
+    let port = free_port();
     let front = front(ListenerProtocol::Udp, port, &[("-", 1), ("none", 1)]);
     let proxy = TestProxy::start(world(front, &[("none", &[])]));
     let client = asking((Ipv4Addr::LOCALHOST, port));
@@ -410,7 +404,7 @@ fn without_an_endpoint_datagrams_are_dropped() {
 
 #[test]
 fn with_hooks_each_virtual_address_has_a_socket() {
-    let (a, port) = (Datagrams::start("a"), free_udp_port());
+    let (a, port) = (Datagrams::start("a"), free_port());
     let addresses = vec![[127, 0, 0, 77].into(), [127, 0, 0, 78].into()];
     let front = Front { addresses, ..front(ListenerProtocol::Udp, port, &[("a", 1)]) };
     let proxy = TestProxy::with_config(Config::default, world(front, &[("a", &[a.address])]));

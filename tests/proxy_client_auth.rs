@@ -6,7 +6,6 @@ mod support;
 use std::io::{BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::process::{Command, Stdio};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use pilus::api::route::{
@@ -44,13 +43,13 @@ impl Name {
 
     fn build(&self) -> TlsAction {
         let auth = |(authority, optional): &(CertificateDer<'static>, bool)| {
-            Rc::new(ClientAuth { authorities: authorities(authority), optional: *optional })
+            Arc::new(ClientAuth { authorities: authorities(authority), optional: *optional })
         };
         let route = |name: &&str| {
-            Rc::new(Route::new(Action::Forward(vec![To::new(service_port(name), 1)])))
+            Arc::new(Route::new(Action::Forward(vec![To::new(service_port(name), 1)])))
         };
         let certificates = self.certificates.iter();
-        TlsAction::Terminate(Rc::new(TlsTermination {
+        TlsAction::Terminate(Arc::new(TlsTermination {
             certificates: certificates.map(|(issued, names)| issued.certificate(names)).collect(),
             client_auth: self.clients.as_ref().map(auth),
             forward: self.forward.as_ref().map(route),

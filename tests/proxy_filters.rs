@@ -4,7 +4,6 @@ mod support;
 
 use std::io::BufReader;
 use std::net::{Ipv4Addr, TcpStream};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use pilus::api::route::{
@@ -65,7 +64,7 @@ fn request_headers_change_by_route_and_then_by_backend() {
             change(&["X-Gone"], &[("X-Set", "route"), ("x-new", "1")], &[("x-add", "route")]);
         let Action::Forward(backends) = &mut route.action else { panic!() };
         let request = change(&[], &[("x-set", "backend")], &[("X-Add", "backend")]);
-        backends[0].filters = Some(Rc::new(Filters { request, ..Filters::default() }));
+        backends[0].filters = Some(Arc::new(Filters { request, ..Filters::default() }));
     });
     let response = ask(
         port,
@@ -211,7 +210,7 @@ fn cors(
 ) -> impl Fn(&mut Route) + Send + Sync {
     move |route| {
         let list = |names: &[&str]| names.iter().map(|name| (*name).into()).collect();
-        route.filters.cors = Some(Rc::new(Cors {
+        route.filters.cors = Some(Arc::new(Cors {
             origins: list(origins),
             credentials,
             methods: list(if any { &["*"] } else { &["GET", "OPTIONS"] }),
@@ -281,8 +280,8 @@ fn conditions_choose_among_routes_of_a_path() {
     let port = free_port();
     let shape: Shape<Listener> = Arc::new(|listener| {
         let to = |name: &str, conditions: Option<Conditions>| pilus::api::route::Candidate {
-            conditions: conditions.map(Rc::new),
-            route: Rc::new(Route::new(Action::Forward(vec![To::new(service_port(name), 1)]))),
+            conditions: conditions.map(Arc::new),
+            route: Arc::new(Route::new(Action::Forward(vec![To::new(service_port(name), 1)]))),
         };
         let exact = |value: &str| ValueMatch::Exact(value.into());
         let mut host = VirtualHost::default();
@@ -306,7 +305,7 @@ fn conditions_choose_among_routes_of_a_path() {
         ];
         host.prefix.insert("".into(), candidates);
         listener.hosts.any = None;
-        listener.hosts.suffix.insert("example".into(), Rc::new(host));
+        listener.hosts.suffix.insert("example".into(), Arc::new(host));
     });
     let mut world = world(port, Vec::new(), &[]);
     world.listeners[0].shape = Some(shape);
@@ -347,10 +346,10 @@ fn a_request_for_another_listener_than_the_handshake_is_misdirected() {
             let Some(TlsAction::Terminate(to)) = listener.tls.exact.get_mut("a.example") else {
                 panic!()
             };
-            Rc::get_mut(to).unwrap().scope = of_name;
-            Rc::get_mut(listener.hosts.exact.get_mut("a.example").unwrap()).unwrap().scope =
+            Arc::get_mut(to).unwrap().scope = of_name;
+            Arc::get_mut(listener.hosts.exact.get_mut("a.example").unwrap()).unwrap().scope =
                 of_host;
-            Rc::get_mut(listener.hosts.exact.get_mut("b.example").unwrap()).unwrap().scope = 7;
+            Arc::get_mut(listener.hosts.exact.get_mut("b.example").unwrap()).unwrap().scope = 7;
         })
     };
     front.shape = Some(scopes(3, 3));

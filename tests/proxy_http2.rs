@@ -5,7 +5,6 @@ mod support;
 mod vectors;
 
 use std::io::{Read, Write};
-use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use pilus::api::route::{Action, Route, SendProxyProtocol, UpstreamProtocol, UpstreamSettings};
@@ -20,7 +19,7 @@ fn to_http2(prefix: &str, service: &str) -> RouteSpec {
     let shape = |route: &mut Route| {
         let Action::Forward(backends) = &mut route.action else { return };
         let settings = UpstreamSettings { protocol: UpstreamProtocol::Http2, ..Default::default() };
-        backends[0].settings = Rc::new(settings);
+        backends[0].settings = Arc::new(settings);
     };
     RouteSpec { shape: Some(Arc::new(shape)), ..RouteSpec::to("", prefix, service) }
 }
@@ -300,7 +299,7 @@ fn a_connection_that_tells_whose_it_is_is_nobody_elses() {
     let port = free_port();
     let shape = |route: &mut Route| {
         let Action::Forward(backends) = &mut route.action else { return };
-        backends[0].settings = Rc::new(UpstreamSettings {
+        backends[0].settings = Arc::new(UpstreamSettings {
             protocol: UpstreamProtocol::Http2,
             send_proxy_protocol: Some(SendProxyProtocol::V1),
             ..Default::default()

@@ -4,7 +4,6 @@ mod support;
 
 use std::io::{BufReader, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use pilus::api::route::{
@@ -22,7 +21,7 @@ use support::{Front, NameSpec, RouteSpec, Shape, TestProxy, World, free_port, se
 /// Changes how the backend of a route is talked to.
 fn with(settings: UpstreamSettings, route: &mut Route) {
     let Action::Forward(backends) = &mut route.action else { return };
-    backends[0].settings = Rc::new(settings);
+    backends[0].settings = Arc::new(settings);
 }
 
 fn sending(version: SendProxyProtocol) -> UpstreamSettings {
@@ -110,7 +109,7 @@ fn tcp_backends_are_told_of_the_first_client_in_the_row() {
             let to = To::new(service_port("web"), 1);
             let mut route = Route::new(Action::Forward(vec![to]));
             with(sending(version), &mut route);
-            listener.forward = Some(Rc::new(route));
+            listener.forward = Some(Arc::new(route));
         });
         let front = Front { shape: Some(shape), ..Front::http(port, Vec::new()) };
         let _proxy = TestProxy::start(world(front, backend.address));
@@ -203,7 +202,7 @@ fn passed_through_tls_is_preceded_by_the_header_and_may_follow_one() {
             let to = To::new(service_port("web"), 1);
             let mut route = Route::new(Action::Forward(vec![to]));
             with(sending(version), &mut route);
-            let action = TlsAction::Passthrough(Rc::new(route));
+            let action = TlsAction::Passthrough(Arc::new(route));
             listener.tls.exact.insert("b.example".into(), action);
         });
         let front = Front { tls: true, shape: Some(shape), ..Front::http(port, Vec::new()) };
@@ -258,7 +257,7 @@ fn the_header_comes_before_tls_to_an_endpoint_in_both_versions_of_http() {
                 uris: Vec::new(),
                 client: None,
             };
-            let tls = Some(Rc::new(tls));
+            let tls = Some(Arc::new(tls));
             with(UpstreamSettings { protocol, tls, ..sending(SendProxyProtocol::V2) }, route);
         };
         let route = RouteSpec { shape: Some(Arc::new(shape)), ..RouteSpec::all("web") };

@@ -2,7 +2,6 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod support;
 
-use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -183,7 +182,7 @@ fn a_breaker_refuses_what_is_too_much() {
             balance: Balance::LeastRequest,
             ..UpstreamSettings::default()
         };
-        backends[0].settings = Rc::new(settings);
+        backends[0].settings = Arc::new(settings);
     });
     let mut first = Client::connect(port);
     first.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");

@@ -5,7 +5,7 @@ mod support;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
-use std::rc::Rc;
+
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ fn world(port: u16, endpoint: SocketAddr) -> World {
     let shape: Shape<Listener> = Arc::new(move |listener| {
         listener.protocol = ListenerProtocol::Tcp;
         let action = Action::Forward(vec![To::new(service_port("web"), 1)]);
-        listener.forward = Some(Rc::new(Route::new(action)));
+        listener.forward = Some(Arc::new(Route::new(action)));
     });
     let front = Front { shape: Some(shape), ..Front::http(port, Vec::new()) };
     let mut world = World { listeners: vec![front], ..World::default() };

@@ -2,7 +2,6 @@
 mod support;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,7 +45,7 @@ impl Trust {
         };
         UpstreamSettings {
             protocol: self.protocol,
-            tls: Some(Rc::new(tls)),
+            tls: Some(Arc::new(tls)),
             ..UpstreamSettings::default()
         }
     }
@@ -56,7 +55,7 @@ impl Trust {
         let trust = self.clone();
         let shape = move |route: &mut Route| {
             let Action::Forward(backends) = &mut route.action else { return };
-            backends[0].settings = Rc::new(trust.settings());
+            backends[0].settings = Arc::new(trust.settings());
         };
         RouteSpec { shape: Some(Arc::new(shape)), ..RouteSpec::to("", prefix, service) }
     }

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, UdpSocket};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pilus::api::config::Config;
@@ -18,14 +19,14 @@ type Seen = Rc<RefCell<BTreeMap<Str, Resolved>>>;
 
 /// Asks for names, and ends the loop when it knows enough.
 struct Asker {
-    names: Rc<BTreeSet<Str>>,
+    names: Arc<BTreeSet<Str>>,
     seen: Seen,
     enough: fn(&BTreeMap<Str, Resolved>) -> bool,
 }
 
 impl Server<Message> for Asker {
     fn start(&mut self, _: Time, out: &mut Outbox<Message>) {
-        out.send(wiring::RESOLVER, Message::Resolve(Rc::clone(&self.names)));
+        out.send(wiring::RESOLVER, Message::Resolve(Arc::clone(&self.names)));
     }
 
     fn handle(&mut self, _: Time, _: ServerId, message: Message, _: &mut Outbox<Message>) {
@@ -80,9 +81,9 @@ fn look_up(
     names: &[&str],
     enough: fn(&BTreeMap<Str, Resolved>) -> bool,
 ) -> BTreeMap<Str, Resolved> {
-    let config = Rc::new(Config { nameservers: servers, ..Config::default() });
+    let config = Arc::new(Config { nameservers: servers, ..Config::default() });
     let seen = Seen::default();
-    let names = Rc::new(names.iter().map(|&name| Str::from(name)).collect());
+    let names = Arc::new(names.iter().map(|&name| Str::from(name)).collect());
     let mut kernel: Kernel<Message> = Kernel::new();
     let mailer = kernel.mailer(wiring::RESOLVER);
     let asker = Cell::new(Some(Asker { names, seen: Rc::clone(&seen), enough }));
@@ -92,7 +93,7 @@ fn look_up(
     add(
         wiring::RESOLVER,
         &[wiring::ENDPOINT],
-        Box::new(move || Box::new(Resolver::new(Rc::clone(&config), mailer.clone()))),
+        Box::new(move || Box::new(Resolver::new(Arc::clone(&config), mailer.clone()))),
     );
     add(wiring::ENDPOINT, &[wiring::RESOLVER], Box::new(move || Box::new(asker.take().unwrap())));
     run(&mut kernel, &mut EventLoop);

@@ -7,7 +7,7 @@ mod program;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::Duration;
@@ -69,8 +69,9 @@ fn run(folder: &Path, port: u16, orders: &Receiver<Order>) {
         ..Config::default()
     };
     let mut kernel = Kernel::new();
-    let sockets = program::listen(&config).unwrap();
-    program::wire(&mut kernel, Rc::new(config), sockets).unwrap();
+    let sockets = pilus::server::admin::AdminSockets::open(&config).unwrap();
+    let stats = pilus::server::proxy::stats_reader();
+    program::wire(&mut kernel, &Arc::new(config), &Arc::new(sockets), stats).unwrap();
     let mut driver = EventLoop;
     loop {
         match orders.try_recv() {

@@ -2,8 +2,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
-use std::rc::Rc;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use super::meta::NamespacedName;
 use crate::kernel::Time;
@@ -11,6 +11,15 @@ use crate::kernel::Time;
 /// An Ethernet address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct MacAddr(pub [u8; 6]);
+
+/// A block of addresses, `address/length`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Network {
+    /// Its lowest address; an IPv4 one is never written as IPv6.
+    pub address: IpAddr,
+    /// Leading bits that all its addresses share.
+    pub length: u8,
+}
 
 /// A TCP or UDP port, never 0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -21,7 +30,7 @@ pub struct Port(pub u16);
 pub struct IfIndex(pub u32);
 
 /// The name of a node, as Kubernetes and `--node` give it.
-pub type NodeName = Rc<str>;
+pub type NodeName = Arc<str>;
 
 /// Counts the versions of a snapshot; larger is newer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
@@ -70,6 +79,29 @@ impl FromStr for MacAddr {
             *byte = u8::from_str_radix(part, 16).map_err(|_| ())?;
         }
         if parts.next().is_some() { Err(()) } else { Ok(Self(bytes)) }
+    }
+}
+
+// === impl Network ===
+
+impl Network {
+    /// Whether `address` is one of its addresses. One of IPv4 may come as IPv6 (`::ffff:192.0.2.1`).
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let (bits, own, width) = match (address.to_canonical(), self.address) {
+            (IpAddr::V4(it), IpAddr::V4(own)) => {
+                (u128::from(it.to_bits()), own.to_bits().into(), 32)
+            }
+            (IpAddr::V6(it), IpAddr::V6(own)) => (it.to_bits(), own.to_bits(), 128),
+            _ => return false,
+        };
+        // All bits may belong to the host: shifting them all out is an overflow to Rust.
+        (bits ^ own).checked_shr(width - u32::from(self.length)).is_none_or(|rest| rest == 0)
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.length)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Who answers for which address on the LAN.
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::address::{IfIndex, MacAddr, NodeName};
 use super::meta::NamespacedName;
@@ -50,7 +50,7 @@ pub struct Announcement {
     /// The address.
     pub address: IpAddr,
     /// The interface it is announced on, by name.
-    pub interface: Rc<str>,
+    pub interface: Arc<str>,
     /// What this node does for it.
     pub role: Role,
     /// Who answers, as far as this node knows.
@@ -62,7 +62,7 @@ pub struct Announcement {
     /// The Services it belongs to.
     pub services: Vec<NamespacedName>,
     /// The CiliumL2AnnouncementPolicy that selected it.
-    pub policy: Rc<str>,
+    pub policy: Arc<str>,
     /// The VRRP virtual router that carries it, and our priority in it.
     pub vrid: u8,
     /// This node's VRRP priority for it.

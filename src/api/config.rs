@@ -1,10 +1,11 @@
 //! The settings of one agent, from the command line and the configuration file.
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::address::{NodeName, Port};
+use super::address::{Network, NodeName, Port};
 use super::meta::NamespacedName;
 
 /// Whether Ingresses that do not say share one address or get each its own (ING-02).
@@ -16,6 +17,44 @@ pub enum IngressMode {
     Dedicated,
 }
 
+/// How a Kubernetes API server is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kubernetes {
+    /// By a kubeconfig: `--kubeconfig`.
+    Kubeconfig(PathBuf),
+    /// By what every pod is given: `--in-cluster`.
+    InCluster,
+}
+
+/// Where the access log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLog {
+    /// Standard output.
+    Stdout,
+    /// This file, to its end.
+    File(PathBuf),
+}
+
+/// How a line of the access log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object.
+    Json,
+    /// Apache's Common Log Format.
+    Common,
+    /// The same with referer and user agent at its end.
+    Combined,
+}
+
+impl fmt::Display for Kubernetes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kubeconfig(path) => path.display().fmt(f),
+            Self::InCluster => f.write_str("in-cluster"),
+        }
+    }
+}
+
 /// All settings. `pilus config view` prints them.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -23,8 +62,10 @@ pub struct Config {
     pub node: NodeName,
     /// Directories of static manifests: `--manifests`, may be several.
     pub manifests: Vec<PathBuf>,
+    /// The API server that objects are read from and statuses written to, instead of manifests.
+    pub kubernetes: Option<Kubernetes>,
     /// LAN interfaces named by `--interface`; empty: those with a default route or a global address.
-    pub interfaces: Vec<Rc<str>>,
+    pub interfaces: Vec<Arc<str>>,
     /// `--state-dir`, default `/var/lib/pilus`.
     pub state_dir: PathBuf,
     /// `--bpf-root`, default `/sys/fs/bpf/pilus`.
@@ -34,7 +75,7 @@ pub struct Config {
     /// `--metrics`: `HOST:PORT`, default 127.0.0.1:9965; empty: none.
     pub metrics: String,
     /// `--name-prefix`, default `pilus`: the stem of generated objects.
-    pub name_prefix: Rc<str>,
+    pub name_prefix: Arc<str>,
     /// `--no-bpf`: serve on ordinary sockets, announce nothing.
     pub no_bpf: bool,
     /// Mode of Ingresses without the annotation; default dedicated, as Cilium's.
@@ -49,6 +90,12 @@ pub struct Config {
     pub default_tls_secret: Option<NamespacedName>,
     /// How many proxies in front of this one are trusted for X-Forwarded-For; default 0.
     pub xff_trusted_hops: u8,
+    /// Proxies that are believed about their clients, by address (`proxy.trusted-proxies`); empty: the rule above.
+    pub trusted_proxies: Arc<[Network]>,
+    /// Where finished requests are written to; default nowhere.
+    pub access_log: Option<AccessLog>,
+    /// How they are written.
+    pub access_log_format: LogFormat,
     /// VRRP advertisement interval; a dead holder is noticed after about three. Default 100 ms.
     pub advert_interval: Duration,
     /// Who is asked for the addresses of XBackends; empty: those in `/etc/resolv.conf`.
@@ -62,6 +109,11 @@ pub struct Config {
 // === impl Config ===
 
 impl Config {
+    /// The Lease of the one agent that writes to the API server.
+    pub fn writer_lease(&self) -> NamespacedName {
+        NamespacedName::new("kube-system", &format!("{}-controller", self.name_prefix))
+    }
+
     /// The node's port for a virtual one in `--no-bpf` mode, if the settings name another.
     pub fn host_port(&self, port: Port) -> Option<Port> {
         let (http, https) = self.host_ports;
@@ -74,11 +126,36 @@ impl Config {
     }
 }
 
+// === impl AccessLog ===
+
+impl fmt::Display for AccessLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stdout => f.write_str("stdout"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+// === impl LogFormat ===
+
+impl LogFormat {
+    /// All, with their names.
+    pub const ALL: [(&'static str, Self); 3] =
+        [("json", Self::Json), ("common", Self::Common), ("combined", Self::Combined)];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|row| row.1 == self).map_or("", |row| row.0)
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             node: "localhost".into(),
             manifests: Vec::new(),
+            kubernetes: None,
             interfaces: Vec::new(),
             state_dir: "/var/lib/pilus".into(),
             bpf_root: "/sys/fs/bpf/pilus".into(),
@@ -92,6 +169,9 @@ impl Default for Config {
             enforce_https: true,
             default_tls_secret: None,
             xff_trusted_hops: 0,
+            trusted_proxies: Arc::default(),
+            access_log: None,
+            access_log_format: LogFormat::Json,
             advert_interval: Duration::from_millis(100),
             nameservers: Vec::new(),
             ipv4: true,

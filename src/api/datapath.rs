@@ -2,7 +2,6 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use super::address::{Generation, IfIndex, Port};
@@ -79,5 +78,5 @@ impl Eq for Socket {}
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DatapathReport {
     /// One line each, `name: value`.
-    pub lines: Vec<(Rc<str>, String)>,
+    pub lines: Vec<(Arc<str>, String)>,
 }

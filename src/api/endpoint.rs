@@ -1,7 +1,7 @@
 //! The backends of Services.
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::address::Port;
 use super::meta::NamespacedName;
@@ -25,7 +25,7 @@ pub struct Endpoint {
     /// Is being taken away: used only if no ready one is left.
     pub terminating: bool,
     /// The node it runs on, if known.
-    pub node: Option<Rc<str>>,
+    pub node: Option<Arc<str>>,
     /// The Pod behind it, if known, for explanations.
     pub pod: Option<NamespacedName>,
 }
@@ -35,5 +35,5 @@ pub struct Endpoint {
 pub struct Endpoints {
     /// Every Service port that exists is a key, with an empty list if it has no endpoint. Lists are
     /// sorted by address, so that all nodes see the same order.
-    pub by_port: HashMap<ServicePort, Rc<[Endpoint]>>,
+    pub by_port: HashMap<ServicePort, Arc<[Endpoint]>>,
 }

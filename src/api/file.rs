@@ -1,6 +1,6 @@
 //! Files of the manifest directories and of the state directory, as the io side hands them over.
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// The longest manifest file that is read. 10,000 Ingresses take 5 MB; what is longer is no manifest, and
 /// would hold up everything else while it is parsed.
@@ -10,7 +10,7 @@ pub const MAX_FILE_BYTES: usize = 16 << 20;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileState {
     /// Its whole content.
-    Content(Rc<[u8]>),
+    Content(Arc<[u8]>),
     /// It is gone.
     Removed,
     /// It is there and cannot be read: the reason.

@@ -1,6 +1,6 @@
 //! Network interfaces of this node.
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::address::{IfIndex, MacAddr};
 
@@ -19,7 +19,7 @@ pub struct Interface {
     /// The kernel's number.
     pub index: IfIndex,
     /// The name, such as `eth1`.
-    pub name: Rc<str>,
+    pub name: Arc<str>,
     /// Hardware address; zero for interfaces without one.
     pub mac: MacAddr,
     /// Administratively up and with a carrier.

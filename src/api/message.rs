@@ -1,11 +1,12 @@
 //! The messages, and the names of the servers that exchange them.
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::address::Generation;
 use super::address::{Assignments, IfIndex, MacAddr};
 use super::announce::{Announcements, Answers};
+use super::cluster::{ClusterWrite, ClusterWritten, Fact, SeenObjects, ServedVersions};
 use super::datapath::{DatapathReport, Program, Programmed, Sockets};
 use super::endpoint::Endpoints;
 use super::file::{Files, StateBlob};
@@ -21,73 +22,89 @@ use crate::kernel::{self, Time};
 #[derive(Debug, Clone)]
 pub enum Message {
     /// files driver → manifests: what changed on disk.
-    Files(Rc<Files>),
-    /// manifests → store: all objects of the source. Whole state.
-    Source(Rc<Objects>),
+    Files(Arc<Files>),
+    /// cluster driver → kube: what the API server has said since the last batch. There is one batch at a time.
+    Facts(Arc<[Fact]>),
+    /// kube → cluster driver: the batch has been taken in.
+    FactsTaken,
+    /// kube → publish: in which version each kind is served. Whole state.
+    Served(ServedVersions),
+    /// kube → publish: what the API server has of objects that are written to; what changed.
+    SeenObjects(SeenObjects),
+    /// kube → publish: the writer's Lease as it is on the server. Whole state.
+    WriterLease(Option<Str>),
+    /// publish → cluster driver.
+    Write(Arc<ClusterWrite>),
+    /// cluster driver → publish.
+    Written(Arc<ClusterWritten>),
+    /// manifests or kube → store: all objects of the source. Whole state.
+    Source(Arc<Objects>),
     /// store → ipam, endpoint, route, announce: all objects, generated ones included. Whole state.
-    Objects(Rc<Objects>),
+    Objects(Arc<Objects>),
     /// any server → store: what it has found out about objects. Whole state of that server.
-    Statuses(Rc<Statuses>),
+    Statuses(Arc<Statuses>),
     /// store → admin. Whole state.
-    View(Rc<View>),
+    View(Arc<View>),
     /// ipam → announce, datapath, route: who has which address. Whole state.
-    Assignments(Rc<Assignments>),
+    Assignments(Arc<Assignments>),
     /// endpoint → resolver: look these names up, and keep on doing so. Whole state.
-    Resolve(Rc<BTreeSet<Str>>),
+    Resolve(Arc<BTreeSet<Str>>),
     /// A task of the resolver → resolver: what became of one look-up.
     Lookup(Str, Resolved),
     /// resolver → endpoint: what is known of them. Whole state.
-    Resolved(Rc<BTreeMap<Str, Resolved>>),
+    Resolved(Arc<BTreeMap<Str, Resolved>>),
     /// endpoint → proxy, announce: the backends. Whole state.
-    Endpoints(Rc<Endpoints>),
+    Endpoints(Arc<Endpoints>),
     /// route → datapath: listeners and routes. Whole state.
-    Routes(Rc<RouteTable>),
+    Routes(Arc<RouteTable>),
     /// datapath → proxy: routes joined with addresses. Whole state.
-    Listeners(Rc<ListenerTable>),
+    Listeners(Arc<ListenerTable>),
     /// proxy → datapath: connections that arrive from now on see this [`ListenerTable`]; and what of it could not be
     /// opened. Whole state.
-    Listening(Generation, Rc<[String]>),
+    Listening(Generation, Arc<[String]>),
     /// datapath → route: which routes are in effect. Whole state.
-    Serving(Rc<Serving>),
+    Serving(Arc<Serving>),
     /// netlink driver → announce, datapath. Whole state.
-    Interfaces(Rc<Interfaces>),
+    Interfaces(Arc<Interfaces>),
     /// announce → datapath: who answers. Whole state.
-    Answers(Rc<Answers>),
+    Answers(Arc<Answers>),
     /// announce → bpf driver: the hooks may answer until this time; sent again and again while all is
     /// well, so that a dead agent's node falls silent by itself.
     Alive(Time),
     /// announce → admin. Whole state.
-    Announcements(Rc<Announcements>),
+    Announcements(Arc<Announcements>),
     /// datapath → bpf driver: what the hooks must do. Whole state.
-    Program(Rc<Program>),
+    Program(Arc<Program>),
     /// bpf driver → announce, datapath, admin: what they do now. Whole state.
-    Programmed(Rc<Programmed>),
+    Programmed(Arc<Programmed>),
     /// bpf driver → admin. Whole state.
-    DatapathReport(Rc<DatapathReport>),
+    DatapathReport(Arc<DatapathReport>),
     /// proxy → bpf driver: the sockets for steered connections. Whole state.
     Sockets(Sockets),
     /// announce → lan driver: put this Ethernet frame on the wire.
-    SendFrame(IfIndex, Rc<[u8]>),
+    SendFrame(IfIndex, Arc<[u8]>),
     /// lan driver → announce: an ARP packet or neighbor message arrived (Ethernet frame).
-    Frame(IfIndex, Rc<[u8]>),
+    Frame(IfIndex, Arc<[u8]>),
     /// announce → lan driver: send this VRRP payload to the VRRP group of the source's family.
-    SendVrrp(IfIndex, IpAddr, Rc<[u8]>),
+    SendVrrp(IfIndex, IpAddr, Arc<[u8]>),
     /// lan driver → announce: a VRRP payload that this MAC sent from this source, with the TTL or hop
     /// limit it arrived with. The MAC is what tells another agent's ARP answers from a stranger's.
-    Vrrp(IfIndex, MacAddr, IpAddr, u8, Rc<[u8]>),
+    Vrrp(IfIndex, MacAddr, IpAddr, u8, Arc<[u8]>),
     /// announce → lan driver: exchange frames and VRRP on these interfaces, and join the solicited-node
     /// groups of these IPv6 addresses. Whole state.
-    Listen(Rc<[(IfIndex, Vec<IpAddr>)]>),
+    Listen(Arc<[(IfIndex, Vec<IpAddr>)]>),
     /// ipam → lan driver: send this to the other agents on all LAN interfaces.
-    SendPeers(Rc<[u8]>),
+    SendPeers(Arc<[u8]>),
     /// lan driver → ipam: another agent sent this.
-    Peer(IpAddr, Rc<[u8]>),
+    Peer(IpAddr, Arc<[u8]>),
     /// ipam → files driver: keep this in the state directory.
     Save(StateBlob),
     /// files driver → ipam: what was kept; sent at the start, also when there is nothing.
     Restored(StateBlob),
     /// signal driver → announce, datapath, proxy: the program ends now; release what is held.
     Shutdown,
+    /// signal driver → proxy: files that are written to were moved away; go on in new ones.
+    ReopenLogs,
     /// announce, datapath, bpf driver → signal driver: released.
     Released,
 }
@@ -115,8 +132,12 @@ pub mod wiring {
     pub const RESOLVER: ServerId = ServerId(4);
     /// io: termination.
     pub const SIGNAL: ServerId = ServerId(3);
+    /// io: an API server.
+    pub const CLUSTER: ServerId = ServerId(5);
     /// Static manifests.
     pub const MANIFESTS: ServerId = ServerId(8);
+    /// Objects of an API server.
+    pub const KUBE: ServerId = ServerId(9);
     /// The object store.
     pub const STORE: ServerId = ServerId(10);
     /// LB-IPAM.
@@ -133,8 +154,16 @@ pub mod wiring {
     pub const BPF: ServerId = ServerId(17);
     /// HTTP and TLS.
     pub const PROXY: ServerId = ServerId(18);
+    /// Statuses and made objects to an API server.
+    pub const PUBLISH: ServerId = ServerId(19);
     /// Command-line queries, metrics.
     pub const ADMIN: ServerId = ServerId(20);
+
+    /// The servers of the first thread: what packets and connections wait for. Each turn of it is short.
+    pub const EFFECTS: &[ServerId] = &[NETLINK, LAN, SIGNAL, ANNOUNCE, DATAPATH, BPF, PROXY];
+    /// Those of the second thread: their work grows with the number of objects.
+    pub const OBJECTS: &[ServerId] =
+        &[FILES, RESOLVER, CLUSTER, MANIFESTS, KUBE, STORE, IPAM, ENDPOINT, ROUTE, PUBLISH, ADMIN];
 }
 
 // === impl Message ===
@@ -144,6 +173,8 @@ impl kernel::Message for Message {
         use Message as M;
         match self {
             M::Source(_)
+            | M::Served(_)
+            | M::WriterLease(_)
             | M::Objects(_)
             | M::Statuses(_)
             | M::View(_)
@@ -166,6 +197,11 @@ impl kernel::Message for Message {
             | M::Sockets(_) => std::mem::discriminant(self) == std::mem::discriminant(older),
             M::Save(new) => matches!(older, M::Save(old) if old.name == new.name),
             M::Files(_)
+            | M::Facts(_)
+            | M::FactsTaken
+            | M::SeenObjects(_)
+            | M::Write(_)
+            | M::Written(_)
             | M::Lookup(..)
             | M::SendFrame(..)
             | M::Frame(..)
@@ -175,6 +211,7 @@ impl kernel::Message for Message {
             | M::Peer(..)
             | M::Restored(_)
             | M::Shutdown
+            | M::ReopenLogs
             | M::Released => false,
         }
     }
@@ -182,6 +219,13 @@ impl kernel::Message for Message {
     fn name(&self) -> &'static str {
         match self {
             Self::Files(_) => "Files",
+            Self::Facts(_) => "Facts",
+            Self::FactsTaken => "FactsTaken",
+            Self::Served(_) => "Served",
+            Self::SeenObjects(_) => "SeenObjects",
+            Self::WriterLease(_) => "WriterLease",
+            Self::Write(_) => "Write",
+            Self::Written(_) => "Written",
             Self::Source(_) => "Source",
             Self::Objects(_) => "Objects",
             Self::Statuses(_) => "Statuses",
@@ -213,6 +257,7 @@ impl kernel::Message for Message {
             Self::Save(_) => "Save",
             Self::Restored(_) => "Restored",
             Self::Shutdown => "Shutdown",
+            Self::ReopenLogs => "ReopenLogs",
             Self::Released => "Released",
         }
     }

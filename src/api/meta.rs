@@ -1,10 +1,10 @@
 //! What every object has: name, labels, and where it was written.
 use std::collections::BTreeMap;
 use std::fmt;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// A shared string. Names and labels are compared and cloned often and changed never.
-pub type Str = Rc<str>;
+pub type Str = Arc<str>;
 
 /// Labels or annotations.
 pub type Labels = BTreeMap<Str, Str>;
@@ -115,7 +115,7 @@ pub struct FileOrigin {
     /// See `line`.
     pub column: u32,
     /// (hash of the field's path, line, column), sorted by hash; see [`FileOrigin::position`].
-    pub fields: Rc<[(u32, u32, u32)]>,
+    pub fields: Arc<[(u32, u32, u32)]>,
 }
 
 /// An object's metadata.

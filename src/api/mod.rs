@@ -2,6 +2,7 @@
 pub mod address;
 pub mod announce;
 pub mod class;
+pub mod cluster;
 pub mod config;
 pub mod datapath;
 pub mod endpoint;

@@ -1,6 +1,6 @@
 //! The snapshot of all objects.
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::address::Generation;
 use super::meta::{Meta, NamespacedName};
@@ -15,8 +15,8 @@ use super::object::{
 };
 
 /// All objects of one kind. Shared, so that a snapshot in which this kind did not change shares the
-/// table with the one before (compare with [`Rc::ptr_eq`]), and unchanged objects are shared as well.
-pub type Table<T> = Rc<BTreeMap<NamespacedName, Rc<T>>>;
+/// table with the one before (compare with [`Arc::ptr_eq`]), and unchanged objects are shared as well.
+pub type Table<T> = Arc<BTreeMap<NamespacedName, Arc<T>>>;
 
 /// All objects at one moment, those made by Pilus included. Immutable; replaced whole.
 #[derive(Debug, Clone, Default)]
@@ -72,18 +72,18 @@ pub struct Objects {
     /// Lease
     pub leases: Table<Lease>,
     /// How many objects of kinds that are not read were skipped, by kind.
-    pub skipped: Rc<BTreeMap<String, u32>>,
+    pub skipped: Arc<BTreeMap<String, u32>>,
 }
 
 /// Objects that a server makes from others.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Generated {
     /// Services for Ingresses (and later Gateways).
-    pub services: Vec<Rc<Service>>,
+    pub services: Vec<Arc<Service>>,
     /// Their EndpointSlices.
-    pub endpoint_slices: Vec<Rc<EndpointSlice>>,
+    pub endpoint_slices: Vec<Arc<EndpointSlice>>,
     /// Leases that record who announces.
-    pub leases: Vec<Rc<Lease>>,
+    pub leases: Vec<Arc<Lease>>,
 }
 
 /// Anything with metadata.

@@ -1,5 +1,5 @@
 //! Questions of the command line to the agent, and the answers.
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::meta::ObjectKey;
 use super::objects::Objects;
@@ -13,12 +13,12 @@ use std::net::IpAddr;
 #[derive(Debug, Clone, Default)]
 pub struct View {
     /// The objects.
-    pub objects: Rc<Objects>,
+    pub objects: Arc<Objects>,
     /// The merged status of each object that has one.
-    pub statuses: Rc<BTreeMap<ObjectKey, ShownStatus>>,
+    pub statuses: Arc<BTreeMap<ObjectKey, ShownStatus>>,
     /// All complaints of all servers, sorted, without repetition, with the second (since 1970) in which
     /// each was first raised.
-    pub problems: Rc<Vec<(u64, Problem)>>,
+    pub problems: Arc<Vec<(u64, Problem)>>,
 }
 
 /// The status of one object as it is printed.
@@ -38,7 +38,7 @@ pub struct ShownStatus {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShownGateway {
     /// The status.
-    pub status: Rc<GatewayApiStatus>,
+    pub status: Arc<GatewayApiStatus>,
     /// The seconds of the last transitions of all nested conditions: those of the listeners, then those of the
     /// parents, in their order.
     pub transitions: Vec<u64>,

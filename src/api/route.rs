@@ -6,7 +6,6 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,7 +56,7 @@ pub struct Listener {
     /// For TLS: by SNI name.
     pub tls: TlsTable,
     /// For TCP and UDP: where connections and datagram flows go; None closes them.
-    pub forward: Option<Rc<Route>>,
+    pub forward: Option<Arc<Route>>,
     /// Every connection must begin with a PROXY protocol header (v1 or v2).
     pub accept_proxy_protocol: bool,
 }
@@ -66,13 +65,13 @@ pub struct Listener {
 #[derive(Debug, Default, PartialEq)]
 pub struct HostTable {
     /// Lower-case names without a port.
-    pub exact: HashMap<Box<str>, Rc<VirtualHost>>,
+    pub exact: HashMap<Box<str>, Arc<VirtualHost>>,
     /// `*.foo.com`, keyed `foo.com`: matches exactly one label more (Ingress, ING-08).
-    pub wildcard: HashMap<Box<str>, Rc<VirtualHost>>,
+    pub wildcard: HashMap<Box<str>, Arc<VirtualHost>>,
     /// `*.foo.com`, keyed `foo.com`: matches one or more labels more (Gateway API); the longest wins.
-    pub suffix: HashMap<Box<str>, Rc<VirtualHost>>,
+    pub suffix: HashMap<Box<str>, Arc<VirtualHost>>,
     /// Everything else.
-    pub any: Option<Rc<VirtualHost>>,
+    pub any: Option<Arc<VirtualHost>>,
 }
 
 /// One host's routes.
@@ -83,14 +82,14 @@ pub struct VirtualHost {
     /// Whole paths.
     pub exact: HashMap<Box<str>, Candidates>,
     /// Regular expressions on the whole path, in order of precedence (ING-07: the longest pattern first).
-    pub regex: Vec<(Rc<PathRegex>, Candidates)>,
+    pub regex: Vec<(Arc<PathRegex>, Candidates)>,
     /// Prefixes by whole path elements, without the trailing slash; `/` is the empty string.
     pub prefix: HashMap<Box<str>, Candidates>,
     /// The longest prefix's number of elements: the request's path is cut to it before the search.
     pub prefix_depth: usize,
     /// Asked when nothing here matches: the next less specific host of the same listener (Gateway API lets rules
     /// of `*.foo.com` serve what those of `a.foo.com` do not match).
-    pub fallback: Option<Rc<Self>>,
+    pub fallback: Option<Arc<Self>>,
     /// Which listener this host belongs to, among those that share the port. On TLS it must be the one that the SNI
     /// name chose, else the request is misdirected (421). Ingress has one listener a port: 0.
     pub scope: u32,
@@ -103,9 +102,9 @@ pub type Candidates = Vec<Candidate>;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
     /// None: nothing.
-    pub conditions: Option<Rc<Conditions>>,
+    pub conditions: Option<Arc<Conditions>>,
     /// The route.
-    pub route: Rc<Route>,
+    pub route: Arc<Route>,
 }
 
 /// All of them must hold.
@@ -125,7 +124,7 @@ pub enum ValueMatch {
     /// It is this.
     Exact(Str),
     /// The expression matches the whole of it.
-    Regex(Rc<PathRegex>),
+    Regex(Arc<PathRegex>),
 }
 
 /// What a request offers to [`Conditions`]. The proxy implements it over the head in its buffer, `explain` over the
@@ -201,9 +200,9 @@ pub struct Backend {
     /// Its share. 0 gets nothing.
     pub weight: u32,
     /// How endpoints are chosen and talked to.
-    pub settings: Rc<UpstreamSettings>,
+    pub settings: Arc<UpstreamSettings>,
     /// Filters of this backend alone (header changes, rewrite, mirrors), after those of the route.
-    pub filters: Option<Rc<Filters>>,
+    pub filters: Option<Arc<Filters>>,
 }
 
 /// Where a backend's share goes.
@@ -232,23 +231,25 @@ pub struct TlsTable {
 #[derive(Debug, Clone, PartialEq)]
 pub enum TlsAction {
     /// Terminated here.
-    Terminate(Rc<TlsTermination>),
+    Terminate(Arc<TlsTermination>),
     /// Handed to a backend as it is.
-    Passthrough(Rc<Route>),
+    Passthrough(Arc<Route>),
     /// The handshake is refused: the name's certificate is not there, and this says why. Neither the
     /// wildcard's nor the default certificate takes its place.
     Refuse(Str),
+    /// The connection is reset, as if nobody listened: no backend is for this name, and this says why.
+    Reset(Str),
 }
 
 /// How TLS is terminated for one listener.
 #[derive(Debug, PartialEq)]
 pub struct TlsTermination {
     /// At least one; the one that fits the SNI name and the client's signature algorithms is taken, else the first.
-    pub certificates: Vec<Rc<Certificate>>,
+    pub certificates: Vec<Arc<Certificate>>,
     /// Whose certificates clients must show; None: none is asked for.
-    pub client_auth: Option<Rc<ClientAuth>>,
+    pub client_auth: Option<Arc<ClientAuth>>,
     /// Where the decrypted bytes go; None: they are HTTP, looked up in [`Listener::hosts`].
-    pub forward: Option<Rc<Route>>,
+    pub forward: Option<Arc<Route>>,
     /// The listener among those that share the port; see [`VirtualHost::scope`].
     pub scope: u32,
 }
@@ -257,7 +258,7 @@ pub struct TlsTermination {
 #[derive(Debug, PartialEq)]
 pub struct ClientAuth {
     /// Who must have signed them.
-    pub authorities: Rc<Authorities>,
+    pub authorities: Arc<Authorities>,
     /// Connections without a (good) certificate go on.
     pub optional: bool,
 }
@@ -281,7 +282,7 @@ pub struct RouteTable {
     /// Counts the versions.
     pub generation: Generation,
     /// Sorted by Service, port and transport.
-    pub listeners: Vec<Rc<Listener>>,
+    pub listeners: Vec<Arc<Listener>>,
 }
 
 /// The listeners with the addresses that LB-IPAM gave their Services; what the proxy looks up when a
@@ -293,9 +294,9 @@ pub struct ListenerTable {
     /// The [`RouteTable`] it was made from.
     pub routes: Generation,
     /// By virtual address, port and transport.
-    pub by_address: HashMap<(IpAddr, Port, Transport), Rc<Listener>>,
+    pub by_address: HashMap<(IpAddr, Port, Transport), Arc<Listener>>,
     /// All, for `--no-bpf` mode.
-    pub all: Vec<Rc<Listener>>,
+    pub all: Vec<Arc<Listener>>,
 }
 
 /// What of a route table is in effect, from proxy and hooks; `Programmed` conditions are computed from it.
@@ -342,7 +343,7 @@ impl Listener {
 
 impl HostTable {
     /// The virtual host for `host`, which must be lower-case and without a port.
-    pub fn find(&self, host: &str) -> Option<&Rc<VirtualHost>> {
+    pub fn find(&self, host: &str) -> Option<&Arc<VirtualHost>> {
         by_name(host, &self.exact, &self.wildcard, &self.suffix).or(self.any.as_ref())
     }
 }
@@ -378,7 +379,7 @@ impl VirtualHost {
     /// The route for `path`, which must not contain the query string (ING-06, ING-07): exact, then
     /// regular expression, then the longest prefix, each only if its conditions hold.
     #[inline]
-    pub fn find(&self, path: &str, request: &dyn Request) -> Option<&Rc<Route>> {
+    pub fn find(&self, path: &str, request: &dyn Request) -> Option<&Arc<Route>> {
         self.find_match(path, request).map(|(_, route)| route)
     }
 
@@ -387,7 +388,7 @@ impl VirtualHost {
         &self,
         path: &str,
         request: &dyn Request,
-    ) -> Option<(PathMatch<'_>, &Rc<Route>)> {
+    ) -> Option<(PathMatch<'_>, &Arc<Route>)> {
         let mut host = self;
         loop {
             if let Some(found) = host.find_here(path, request) {
@@ -397,7 +398,7 @@ impl VirtualHost {
         }
     }
 
-    fn find_here(&self, path: &str, request: &dyn Request) -> Option<(PathMatch<'_>, &Rc<Route>)> {
+    fn find_here(&self, path: &str, request: &dyn Request) -> Option<(PathMatch<'_>, &Arc<Route>)> {
         if let Some((key, candidates)) = self.exact.get_key_value(path)
             && let Some(route) = first(candidates, request)
         {
@@ -417,7 +418,7 @@ impl VirtualHost {
         &self,
         path: &str,
         request: &dyn Request,
-    ) -> Option<(PathMatch<'_>, &Rc<Route>)> {
+    ) -> Option<(PathMatch<'_>, &Arc<Route>)> {
         let mut end = nth_element_end(path, self.prefix_depth);
         loop {
             if let Some((key, candidates)) = self.prefix.get_key_value(&path[..end])
@@ -432,7 +433,7 @@ impl VirtualHost {
 
 /// The first candidate whose conditions hold.
 #[inline]
-fn first<'c>(candidates: &'c [Candidate], request: &dyn Request) -> Option<&'c Rc<Route>> {
+fn first<'c>(candidates: &'c [Candidate], request: &dyn Request) -> Option<&'c Arc<Route>> {
     let holds = |candidate: &&Candidate| {
         candidate.conditions.as_ref().is_none_or(|conditions| conditions.hold(request))
     };
@@ -450,8 +451,8 @@ fn nth_element_end(path: &str, count: usize) -> usize {
 
 // === impl Candidate ===
 
-impl From<Rc<Route>> for Candidate {
-    fn from(route: Rc<Route>) -> Self {
+impl From<Arc<Route>> for Candidate {
+    fn from(route: Arc<Route>) -> Self {
         Self { conditions: None, route }
     }
 }
@@ -509,7 +510,7 @@ impl Route {
 impl Backend {
     /// A Service port with a weight, and nothing special about it.
     pub fn new(service: ServicePort, weight: u32) -> Self {
-        Self { target: Target::Service(service), weight, settings: Rc::default(), filters: None }
+        Self { target: Target::Service(service), weight, settings: Arc::default(), filters: None }
     }
 }
 
@@ -525,8 +526,8 @@ impl TlsTable {
 
 // === impl TlsTermination ===
 
-impl From<Rc<Certificate>> for TlsTermination {
-    fn from(certificate: Rc<Certificate>) -> Self {
+impl From<Arc<Certificate>> for TlsTermination {
+    fn from(certificate: Arc<Certificate>) -> Self {
         Self { certificates: vec![certificate], client_auth: None, forward: None, scope: 0 }
     }
 }

@@ -1,6 +1,6 @@
 //! What a route does to a request on its way: the filters of Gateway API, retries, session persistence. Values have
 //! been validated when one of these exists: names and values of headers are legal, and none of them frames a message.
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::meta::Str;
@@ -18,9 +18,9 @@ pub struct Filters {
     /// Copies sent elsewhere.
     pub mirrors: Vec<Mirror>,
     /// Cross-origin requests.
-    pub cors: Option<Rc<Cors>>,
+    pub cors: Option<Arc<Cors>>,
     /// Who is asked whether the request may pass.
-    pub auth: Option<Rc<ExternalAuth>>,
+    pub auth: Option<Arc<ExternalAuth>>,
 }
 
 /// `remove`, then `set` (replaces), then `add` (appends to what is there).

@@ -1,7 +1,7 @@
 //! What servers have found out about objects: conditions and load-balancer addresses.
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::meta::{ObjectKey, Str};
 use super::object::gateway_route::ParentRef;
@@ -42,7 +42,7 @@ pub struct ObjectStatus {
     /// `status.loadBalancer.ingress[].ports` for an Ingress (port numbers, TCP).
     pub ports: Vec<u16>,
     /// What the kinds of Gateway API have besides conditions.
-    pub gateway: Option<Rc<GatewayApiStatus>>,
+    pub gateway: Option<Arc<GatewayApiStatus>>,
 }
 
 /// The status of a GatewayClass, Gateway, ListenerSet, route or policy, besides its conditions. Each kind uses the
@@ -95,9 +95,9 @@ pub struct Statuses {
     /// Complaints, shown by `pilus status` and `pilus check`.
     pub problems: Vec<Problem>,
     /// Objects this server makes (Services for Ingresses, Leases for addresses).
-    pub generated: Rc<Generated>,
+    pub generated: Arc<Generated>,
     /// LB-IPAM's numbers, if this server is LB-IPAM.
-    pub ipam: Option<Rc<IpamMetrics>>,
+    pub ipam: Option<Arc<IpamMetrics>>,
 }
 
 /// The numbers of LB-IPAM (LB-19), for `cilium_operator_lbipam_*` and our own counters.

@@ -1,6 +1,5 @@
 //! How the endpoints of a backend are chosen and talked to.
 use std::fmt;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ pub struct UpstreamSettings {
     /// What it speaks.
     pub protocol: UpstreamProtocol,
     /// TLS to it (BackendTLSPolicy).
-    pub tls: Option<Rc<UpstreamTls>>,
+    pub tls: Option<Arc<UpstreamTls>>,
     /// Which endpoint is next.
     pub balance: Balance,
     /// New endpoints get their full share only after this; zero: at once.
@@ -87,13 +86,13 @@ pub struct UpstreamTls {
     /// The SNI name.
     pub server_name: Str,
     /// Who must have signed its certificate.
-    pub authorities: Rc<Authorities>,
+    pub authorities: Arc<Authorities>,
     /// Names of which one must be in the certificate; empty: `server_name`.
     pub names: Vec<Str>,
     /// URIs of which one may be in the certificate instead.
     pub uris: Vec<Str>,
     /// Our own certificate.
-    pub client: Option<Rc<Certificate>>,
+    pub client: Option<Arc<Certificate>>,
 }
 
 /// CA certificates, parsed. Two are equal if they have the same certificates.

@@ -41,7 +41,7 @@ pub(super) enum Command {
     name = "run",
     help_triggers("-h", "--help"),
     example = "  {command_name} --manifests /etc/pilus/manifests --interface eth1",
-    note = "Flags win over the configuration file. PILUS_LOG sets the log level: off, error, warn, info, debug or trace."
+    note = "Flags win over the configuration file, which has more: proxy.access-log, proxy.access-log-format, proxy.trusted-proxies, ingress.*, announce.* (see README). SIGHUP opens the access log again. PILUS_LOG sets the log level: off, error, warn, info, debug or trace."
 )]
 pub(super) struct Run {
     /// configuration file (default: /etc/pilus/pilus.yaml, if it is there)
@@ -50,10 +50,10 @@ pub(super) struct Run {
     /// directory of manifests to watch; may be given several times
     #[argh(option, arg_name = "dir")]
     pub(super) manifests: Vec<String>,
-    /// kubeconfig of a cluster (not there yet)
+    /// kubeconfig of a cluster whose objects are served, instead of manifests
     #[argh(option, arg_name = "file")]
     pub(super) kubeconfig: Option<String>,
-    /// read from the cluster this Pod runs in (not there yet)
+    /// serve the objects of the cluster this Pod runs in, instead of manifests
     #[argh(switch)]
     pub(super) in_cluster: bool,
     /// name of this node (default: the host name)

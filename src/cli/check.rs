@@ -7,6 +7,7 @@ use super::{Failure, Output, config_file};
 use crate::api::config::Config;
 use crate::api::objects::Objects;
 use crate::api::problem::{Problem, Severity};
+use crate::arrange::Arrange;
 use crate::io::clock::unix_seconds;
 use crate::io::files::read_once;
 use crate::server::{endpoint, ipam, manifests, route};
@@ -26,7 +27,7 @@ pub(super) fn check(arguments: &Check) -> Result<Output, Failure> {
 
 /// All problems in order, and a line that counts them.
 fn report(objects: &Objects, mut problems: Vec<Problem>) -> Output {
-    problems.sort();
+    problems.arrange();
     problems.dedup();
     let mut text = String::new();
     for problem in &problems {

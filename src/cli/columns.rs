@@ -1,6 +1,7 @@
 //! The columns of `pilus get`: kubectl's for its kinds, the printer columns of the CRDs for Cilium's.
 use super::table::{Table, age};
 use crate::api::meta::Kind;
+use crate::arrange::Arrange;
 use crate::proto::value::Value;
 use crate::server::admin::moment::parse_rfc3339;
 
@@ -302,7 +303,7 @@ fn node_roles(item: &Value) -> String {
     let labels = item.at("metadata.labels").map_or(&[][..], Value::members);
     let prefix = "node-role.kubernetes.io/";
     let mut roles: Vec<&str> = labels.iter().filter_map(|it| it.key.strip_prefix(prefix)).collect();
-    roles.sort_unstable();
+    roles.arrange();
     or_none(&roles.join(","))
 }
 

@@ -24,21 +24,26 @@
 //!   enforce-https: true
 //!   default-tls-secret: kube-system/default-cert
 //!   xff-trusted-hops: 0
+//! proxy:
+//!   trusted-proxies: []            # CIDRs; X-Forwarded-* and PROXY headers are believed from there only
+//!   access-log: stdout             # or a file; default: none
+//!   access-log-format: json        # or common, combined
 //! announce:
 //!   advert-interval: 100ms         # a dead holder is noticed after about three
 //! ```
 use std::net::SocketAddr;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Failure;
 use super::args::Run;
-use crate::api::config::{Config, IngressMode};
+use crate::api::config::{AccessLog, Config, IngressMode, Kubernetes, LogFormat};
 use crate::api::meta::NamespacedName;
 use crate::io::admin_socket::AdminAddress;
+use crate::io::line_log;
 use crate::io::process::host_name;
-use crate::proto::object::did_you_mean;
+use crate::proto::object::{did_you_mean, parse_network};
 use crate::proto::value::{Data, Mark, Member, Value, parse_yaml, split_documents};
 
 /// Read if it is there and no other is named.
@@ -53,6 +58,10 @@ const MAX_PREFIX: usize = 32;
 const MAX_NODE_NAME: usize = 253;
 /// Far more proxies than anybody puts in a row.
 const MAX_HOPS: i64 = 16;
+
+/// Each is compared with the address of a connection, and with elements of X-Forwarded-For. The lists that CDNs publish
+/// have two dozen.
+const MAX_TRUSTED_PROXIES: usize = 64;
 
 /// What is wrong with the file's text, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,8 +79,17 @@ const TOP: &[(&str, Setter)] = &[
     ("manifests", |config, it| {
         texts(it).map(|paths| config.manifests = paths.into_iter().map(Into::into).collect())
     }),
+    ("kubeconfig", |config, it| {
+        path(text(it)?).map(|path| config.kubernetes = Some(Kubernetes::Kubeconfig(path.into())))
+    }),
+    ("in-cluster", |config, it| {
+        if truth(it)? {
+            config.kubernetes = Some(Kubernetes::InCluster);
+        }
+        Ok(())
+    }),
     ("interfaces", |config, it| {
-        texts(it).map(|names| config.interfaces = names.into_iter().map(Rc::from).collect())
+        texts(it).map(|names| config.interfaces = names.into_iter().map(Arc::from).collect())
     }),
     ("state-dir", |config, it| path(text(it)?).map(|path| config.state_dir = path.into())),
     ("bpf-root", |config, it| path(text(it)?).map(|path| config.bpf_root = path.into())),
@@ -113,9 +131,53 @@ const INGRESS: &[(&str, Setter)] = &[
         let hops = hops.and_then(|hops| u8::try_from(hops).ok());
         config.xff_trusted_hops =
             hops.ok_or_else(|| format!("a number from 0 to {MAX_HOPS} is expected"))?;
+        one_trust(config)
+    }),
+];
+
+const PROXY: &[(&str, Setter)] = &[
+    ("trusted-proxies", |config, it| {
+        let texts = match it.data {
+            Data::List(_) => texts(it)?,
+            _ => return Err(format!("a list of CIDRs is expected, not {}", it.describe())),
+        };
+        if texts.len() > MAX_TRUSTED_PROXIES {
+            return Err(format!("{} CIDRs, and {MAX_TRUSTED_PROXIES} are possible", texts.len()));
+        }
+        let networks = texts.into_iter().map(parse_network).collect::<Result<_, _>>();
+        config.trusted_proxies = networks?;
+        one_trust(config)
+    }),
+    ("access-log", |config, it| {
+        config.access_log = Some(match text(it)? {
+            "stdout" => AccessLog::Stdout,
+            file if file.starts_with('/') => AccessLog::File(file.into()),
+            other => {
+                return Err(format!(
+                    "{other:?} is neither stdout nor the path of a file from / on"
+                ));
+            }
+        });
+        Ok(())
+    }),
+    ("access-log-format", |config, it| {
+        let name = text(it)?;
+        let format = LogFormat::ALL.iter().find(|row| row.0 == name).map(|row| row.1);
+        config.access_log_format =
+            format.ok_or_else(|| format!("{name:?} is not one of json, common, combined"))?;
         Ok(())
     }),
 ];
+
+/// Envoy refuses both as well: there is no saying which of them a request would meet first.
+fn one_trust(config: &Config) -> Result<(), String> {
+    if config.xff_trusted_hops == 0 || config.trusted_proxies.is_empty() {
+        return Ok(());
+    }
+    Err("ingress.xff-trusted-hops and proxy.trusted-proxies exclude each other: keep the latter, which asks who the \
+         proxies are and not only how many"
+        .to_owned())
+}
 
 fn port(value: &Value) -> Result<u16, String> {
     let port = value.as_int().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
@@ -127,41 +189,40 @@ const ANNOUNCE: &[(&str, Setter)] = &[("advert-interval", |config, it| {
 })];
 
 /// Every section with its keys.
-const SECTIONS: &[(&str, &[(&str, Setter)])] = &[("ingress", INGRESS), ("announce", ANNOUNCE)];
+const SECTIONS: &[(&str, &[(&str, Setter)])] =
+    &[("ingress", INGRESS), ("proxy", PROXY), ("announce", ANNOUNCE)];
 
 /// The settings for `pilus run`.
 pub(super) fn configure(arguments: &Run) -> Result<Config, Failure> {
-    refuse_kubernetes(arguments)?;
     let node = host_name().unwrap_or_else(|| "localhost".to_owned());
     let mut config = Config { node: node.to_ascii_lowercase().into(), ..Config::default() };
     read_file(arguments.config.as_deref(), &mut config)?;
     flags(arguments, &mut config)
         .map_err(|(flag, message)| Failure::Usage(format!("--{flag}: {message}")))?;
+    if config.kubernetes.is_some() {
+        if !config.manifests.is_empty() {
+            let text = "objects come from manifests or from a Kubernetes API server, not from both";
+            return Err(Failure::Usage(text.to_owned()));
+        }
+        return check_families(config);
+    }
     if config.manifests.is_empty() && Path::new(DEFAULT_MANIFESTS).is_dir() {
         config.manifests.push(DEFAULT_MANIFESTS.into());
     }
     if config.manifests.is_empty() {
-        let text = "pilus run has nothing to read: give --manifests DIR, or `manifests:` in the \
-                    configuration file";
+        let text = "pilus run has nothing to read: give --manifests DIR, --kubeconfig FILE or --in-cluster, \
+                    or `manifests:` in the configuration file";
         return Err(Failure::Usage(text.to_owned()));
     }
+    check_families(config)
+}
+
+fn check_families(config: Config) -> Result<Config, Failure> {
     if !config.ipv4 && !config.ipv6 {
         let text = "ipv4 and ipv6 are both off: there is no address to hand out";
         return Err(Failure::Wrong(text.to_owned()));
     }
     Ok(config)
-}
-
-fn refuse_kubernetes(arguments: &Run) -> Result<(), Failure> {
-    let flag = match (&arguments.kubeconfig, arguments.in_cluster) {
-        (Some(_), _) => "--kubeconfig",
-        (None, true) => "--in-cluster",
-        (None, false) => return Ok(()),
-    };
-    Err(Failure::Usage(format!(
-        "{flag}: reading from a Kubernetes API server is not there yet; \
-         this version reads manifests from directories (--manifests DIR)"
-    )))
 }
 
 pub(super) fn read_file(named: Option<&str>, config: &mut Config) -> Result<(), Failure> {
@@ -170,10 +231,17 @@ pub(super) fn read_file(named: Option<&str>, config: &mut Config) -> Result<(), 
         Ok(text) => apply(&text, config).map_err(|error| {
             let Mark { line, column } = error.mark;
             Failure::Wrong(format!("{file}:{line}:{column}: {}", error.message))
-        }),
-        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(Failure::Wrong(format!("{file}: cannot be read: {error}"))),
+        })?,
+        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(Failure::Wrong(format!("{file}: cannot be read: {error}"))),
     }
+    if let Some(AccessLog::File(path)) = &config.access_log
+        && let Err(error) = line_log::probe(path)
+    {
+        let why = line_log::describe(path, &error);
+        return Err(Failure::Wrong(format!("{file}: proxy.access-log: {why}")));
+    }
+    Ok(())
 }
 
 type Flag<'a> = (&'static str, Option<&'a str>, Setter);
@@ -199,9 +267,18 @@ fn flags(arguments: &Run, config: &mut Config) -> Result<(), (&'static str, Stri
     if !arguments.manifests.is_empty() {
         config.manifests = arguments.manifests.iter().map(Into::into).collect();
     }
+    match (&arguments.kubeconfig, arguments.in_cluster) {
+        (Some(_), true) => return Err(("in-cluster", "give this or --kubeconfig".to_owned())),
+        (Some(file), false) => {
+            let file = path(file).map_err(|message| ("kubeconfig", message))?;
+            config.kubernetes = Some(Kubernetes::Kubeconfig(file.into()));
+        }
+        (None, true) => config.kubernetes = Some(Kubernetes::InCluster),
+        (None, false) => {}
+    }
     if !arguments.interface.is_empty() {
         config.interfaces =
-            arguments.interface.iter().map(|name| Rc::from(name.as_str())).collect();
+            arguments.interface.iter().map(|name| Arc::from(name.as_str())).collect();
     }
     config.no_bpf |= arguments.no_bpf;
     Ok(())
@@ -395,6 +472,9 @@ ingress:
   enforce-https: false
   default-tls-secret: ns/cert
   xff-trusted-hops: 2
+proxy:
+  access-log: /var/log/pilus/access.log
+  access-log-format: combined
 announce:
   advert-interval: 1.5s
 ";
@@ -412,10 +492,18 @@ announce:
         assert!(config.ingress_default_class && !config.enforce_https);
         assert_eq!(config.default_tls_secret, Some(NamespacedName::new("ns", "cert")));
         assert_eq!(config.xff_trusted_hops, 2);
+        assert_eq!(config.access_log, Some(AccessLog::File("/var/log/pilus/access.log".into())));
+        assert_eq!(config.access_log_format, LogFormat::Combined);
         assert_eq!(config.advert_interval, Duration::from_millis(1_500));
         apply("", &mut config).unwrap();
         apply("# nothing\n", &mut config).unwrap();
         apply("ingress:\n", &mut config).unwrap();
+        let text = "ingress: {xff-trusted-hops: 0}\nproxy:\n  trusted-proxies: [10.0.0.0/8, '::1/128', 0.0.0.0/0]\n  access-log: stdout\n";
+        apply(text, &mut config).unwrap();
+        let networks: Vec<String> =
+            config.trusted_proxies.iter().map(ToString::to_string).collect();
+        assert_eq!(networks, ["10.0.0.0/8", "::1/128", "0.0.0.0/0"]);
+        assert_eq!(config.access_log, Some(AccessLog::Stdout));
     }
 
     #[test]
@@ -440,12 +528,56 @@ announce:
                 "2:20: announce.advert-interval: \"1ms\": 10ms to 40950ms in steps of 10ms are possible (RFC 9568)",
             ),
             ("a: 1\n---\nb: 2\n", "2:1: a configuration file has one document"),
+            (
+                "proxy:\n  access-logs: stdout\n",
+                "2:3: proxy.access-logs: unknown key (did you mean \"access-log\"?)",
+            ),
+            (
+                "proxy:\n  access-log: access.log\n",
+                "2:15: proxy.access-log: \"access.log\" is neither stdout nor the path of a file from / on",
+            ),
+            (
+                "proxy:\n  access-log-format: xml\n",
+                "2:22: proxy.access-log-format: \"xml\" is not one of json, common, combined",
+            ),
+            (
+                "proxy:\n  trusted-proxies: 10.0.0.0/8\n",
+                "2:20: proxy.trusted-proxies: a list of CIDRs is expected, not a string",
+            ),
+            (
+                "proxy:\n  trusted-proxies: [10.0.0.1]\n",
+                "2:20: proxy.trusted-proxies: `10.0.0.1` is not a CIDR, such as 192.0.2.0/24 or 2001:db8::/64; for \
+                 one address add its length, /32 (IPv6: /128)",
+            ),
+            (
+                "proxy:\n  trusted-proxies: [10.0.0.0/33]\n",
+                "2:20: proxy.trusted-proxies: `10.0.0.0/33`: the prefix length must be 0 to 32",
+            ),
+            (
+                "proxy:\n  trusted-proxies: [10.0.0.7/8]\n",
+                "2:20: proxy.trusted-proxies: `10.0.0.7/8` has bits beyond its prefix: write 10.0.0.0/8 for the \
+                 network, 10.0.0.7/32 for the address",
+            ),
+            (
+                "proxy:\n  trusted-proxies: ['::ffff:10.0.0.0/104']\n",
+                "2:20: proxy.trusted-proxies: `::ffff:10.0.0.0/104` is an IPv4 network: write it as one",
+            ),
+            (
+                "ingress:\n  xff-trusted-hops: 1\nproxy:\n  trusted-proxies: [10.0.0.0/8]\n",
+                "4:20: proxy.trusted-proxies: ingress.xff-trusted-hops and proxy.trusted-proxies exclude each other: \
+                 keep the latter, which asks who the proxies are and not only how many",
+            ),
         ] {
             assert_eq!(error(text), expected);
         }
         assert!(error("a: [\n").starts_with("2:") || error("a: [\n").starts_with("1:"));
         assert!(error("node: a\nnode: b\n").starts_with("2:1: "));
         assert!(error("metrics: unix:/x\n").contains("no IP address"));
+        let many = vec!["10.0.0.0/8"; MAX_TRUSTED_PROXIES + 1].join(", ");
+        assert_eq!(
+            error(&format!("proxy:\n  trusted-proxies: [{many}]\n")),
+            "2:20: proxy.trusted-proxies: 65 CIDRs, and 64 are possible"
+        );
         assert!(error("admin: example.org:80\n").contains("neither unix:PATH"));
     }
 }

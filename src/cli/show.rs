@@ -82,14 +82,17 @@ fn servers(out: &mut String, json: &Value, style: Style) {
 fn sources(out: &mut String, json: &Value, style: Style) {
     section(out, style, "Sources");
     let Some(sources) = json.get("sources") else { return };
-    let _ = writeln!(
-        out,
-        "directories: {}\nfiles: {}   objects: {} (generated: {})",
-        clean(&joined(sources.items_at("directories"), Value::plain)),
-        plain_at(sources, "files"),
-        plain_at(sources, "objects"),
-        plain_at(sources, "generated")
-    );
+    let _ = match sources.get("kubernetes") {
+        Some(from) => writeln!(out, "Kubernetes API server: {}", clean(&from.plain())),
+        None => write!(
+            out,
+            "directories: {}\nfiles: {}   ",
+            clean(&joined(sources.items_at("directories"), Value::plain)),
+            plain_at(sources, "files")
+        ),
+    };
+    let (objects, generated) = (plain_at(sources, "objects"), plain_at(sources, "generated"));
+    let _ = writeln!(out, "objects: {objects} (generated: {generated})");
     for (title, field) in [("kinds", "byKind"), ("skipped kinds", "skipped")] {
         let counts = sources.get(field).map_or(&[][..], Value::members);
         if !counts.is_empty() {

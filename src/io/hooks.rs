@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::bpf::{Announced, Bpf, BpfError, Role, Steered, TcHook, Transport};
@@ -15,6 +15,7 @@ use crate::api::Message;
 use crate::api::address::IfIndex;
 use crate::api::datapath::{self, DatapathReport, Program, Programmed, Sockets};
 use crate::api::wiring;
+use crate::arrange::Gather;
 use crate::kernel::{Outbox, Server, ServerId, Time};
 
 /// What could not be applied is tried again after this; a missing capability or a full table may be
@@ -29,10 +30,10 @@ pub struct HookDriver {
     root: PathBuf,
     bpf: Option<Bpf>,
     netlink: Option<Netlink>,
-    wanted: Option<Rc<Program>>,
+    wanted: Option<Arc<Program>>,
     sockets: Sockets,
     routes: Option<BTreeSet<IpAddr>>,
-    programmed: Option<Rc<Programmed>>,
+    programmed: Option<Arc<Programmed>>,
     retry_at: Option<Time>,
     check_at: Time,
     /// How often something had to be put back, and what it was the last time.
@@ -77,15 +78,16 @@ impl HookDriver {
             }
         }
         self.retry_at = (!failures.is_empty()).then(|| now + RETRY);
-        let programmed = Rc::new(Programmed { generation: program.generation, failures, unhooked });
+        let programmed =
+            Arc::new(Programmed { generation: program.generation, failures, unhooked });
         if self.programmed.as_ref() != Some(&programmed) {
             for failure in &programmed.failures {
                 log::error!("data path: {failure}");
             }
         }
-        self.programmed = Some(Rc::clone(&programmed));
+        self.programmed = Some(Arc::clone(&programmed));
         for peer in [wiring::ANNOUNCE, wiring::DATAPATH, wiring::ADMIN] {
-            out.send(peer, Message::Programmed(Rc::clone(&programmed)));
+            out.send(peer, Message::Programmed(Arc::clone(&programmed)));
         }
         self.report(now, out);
     }
@@ -134,7 +136,7 @@ impl HookDriver {
         let on = |it: &Announced| unhooked.contains_key(&IfIndex(it.ifindex));
         unguarded.extend(announced(program).filter(on).map(|it| it.ip));
         let wanted: BTreeSet<(u32, IpAddr)> =
-            announced(program).map(|announced| (announced.ifindex, announced.ip)).collect();
+            announced(program).map(|announced| (announced.ifindex, announced.ip)).gather();
         match bpf.addresses() {
             Ok(present) => {
                 for state in present {
@@ -192,10 +194,10 @@ impl HookDriver {
             // Those of a dead predecessor are ours as well.
             None => self
                 .routes
-                .insert(netlink.local_routes()?.into_iter().map(|route| route.ip).collect()),
+                .insert(netlink.local_routes()?.into_iter().map(|route| route.ip).gather()),
         };
         let steered = program.steers.iter().map(|steer| steer.address);
-        let wanted: BTreeSet<IpAddr> = steered.filter(|ip| !unguarded.contains(ip)).collect();
+        let wanted: BTreeSet<IpAddr> = steered.filter(|ip| !unguarded.contains(ip)).gather();
         for ip in wanted.difference(&present.clone()) {
             match netlink.add_local_route(*ip) {
                 Ok(_) => _ = present.insert(*ip),
@@ -251,13 +253,13 @@ impl HookDriver {
     fn lost(&mut self, program: &Program) -> Result<Vec<String>, Box<dyn std::error::Error>> {
         let Some(bpf) = &self.bpf else { return Ok(Vec::new()) };
         let mut netlink = Netlink::open()?;
-        let present: BTreeSet<u32> = netlink.links()?.iter().map(|link| link.ifindex).collect();
+        let present: BTreeSet<u32> = netlink.links()?.iter().map(|link| link.ifindex).gather();
         // An interface that is gone, and with it the program, is no business of ours.
-        let lans = interfaces(program).intersection(&present).copied().collect();
+        let lans = interfaces(program).intersection(&present).copied().gather();
         let mut lost = bpf.lost(&lans)?;
         if let Some(routes) = &self.routes {
             let present: BTreeSet<IpAddr> =
-                netlink.local_routes()?.into_iter().map(|route| route.ip).collect();
+                netlink.local_routes()?.into_iter().map(|route| route.ip).gather();
             lost.extend(routes.difference(&present).map(|ip| format!("the local route of {ip}")));
         }
         Ok(lost)
@@ -265,7 +267,7 @@ impl HookDriver {
 
     fn report(&mut self, now: Time, out: &mut Outbox<Message>) {
         self.check_at = now + CHECK;
-        let mut lines: Vec<(Rc<str>, String)> = Vec::new();
+        let mut lines: Vec<(Arc<str>, String)> = Vec::new();
         if let (Some(bpf), Some(program)) = (&self.bpf, &self.wanted) {
             for index in bpf.lans().unwrap_or_default() {
                 let name = interface_name(index);
@@ -283,7 +285,7 @@ impl HookDriver {
                 );
             }
         }
-        out.send(wiring::ADMIN, Message::DatapathReport(Rc::new(DatapathReport { lines })));
+        out.send(wiring::ADMIN, Message::DatapathReport(Arc::new(DatapathReport { lines })));
     }
 
     fn release(&mut self) {
@@ -310,7 +312,7 @@ fn interface_name(index: u32) -> String {
 }
 
 fn interfaces(program: &Program) -> BTreeSet<u32> {
-    program.answers.answers.iter().map(|answer| answer.interface.0).collect()
+    program.answers.answers.iter().map(|answer| answer.interface.0).gather()
 }
 
 /// What the program on an interface is there for.
@@ -382,10 +384,10 @@ impl Server<Message> for HookDriver {
         if matches!(peer, wiring::ANNOUNCE | wiring::DATAPATH)
             && let Some(programmed) = &self.programmed
         {
-            out.send(peer, Message::Programmed(Rc::clone(programmed)));
+            out.send(peer, Message::Programmed(Arc::clone(programmed)));
         } else if peer == wiring::ADMIN {
             if let Some(programmed) = &self.programmed {
-                out.send(peer, Message::Programmed(Rc::clone(programmed)));
+                out.send(peer, Message::Programmed(Arc::clone(programmed)));
             }
             self.report(now, out);
         }

@@ -1,6 +1,6 @@
 //! The driver that tells the servers which network interfaces there are.
 use std::os::fd::AsFd;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::event_loop::spawn;
@@ -10,6 +10,7 @@ use crate::api::Message;
 use crate::api::address::{IfIndex, MacAddr};
 use crate::api::interface::{Interface, Interfaces, Prefix};
 use crate::api::wiring;
+use crate::arrange::Arrange;
 use crate::kernel::{Mailer, Outbox, Server, ServerId, Time};
 
 /// After a change more changes follow (a link comes up: state, addresses, routes): they are collected for
@@ -21,7 +22,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Sends [`Message::Interfaces`] at the start and after each change.
 pub struct InterfaceDriver {
     mailer: Mailer<Message>,
-    current: Option<Rc<Interfaces>>,
+    current: Option<Arc<Interfaces>>,
     watching: bool,
 }
 
@@ -33,12 +34,12 @@ impl InterfaceDriver {
         Self { mailer, current: None, watching: false }
     }
 
-    fn publish(&mut self, interfaces: Rc<Interfaces>, out: &mut Outbox<Message>) {
+    fn publish(&mut self, interfaces: Arc<Interfaces>, out: &mut Outbox<Message>) {
         if self.current.as_ref() == Some(&interfaces) {
             return;
         }
         for to in [wiring::ANNOUNCE, wiring::DATAPATH] {
-            out.send(to, Message::Interfaces(Rc::clone(&interfaces)));
+            out.send(to, Message::Interfaces(Arc::clone(&interfaces)));
         }
         self.current = Some(interfaces);
     }
@@ -47,7 +48,7 @@ impl InterfaceDriver {
 impl Server<Message> for InterfaceDriver {
     fn start(&mut self, _now: Time, out: &mut Outbox<Message>) {
         match list() {
-            Ok(interfaces) => self.publish(Rc::new(interfaces), out),
+            Ok(interfaces) => self.publish(Arc::new(interfaces), out),
             Err(error) => log::error!("{error}"),
         }
         if !self.watching {
@@ -64,7 +65,7 @@ impl Server<Message> for InterfaceDriver {
 
     fn peer_restarted(&mut self, _now: Time, peer: ServerId, out: &mut Outbox<Message>) {
         if let Some(interfaces) = &self.current {
-            out.send(peer, Message::Interfaces(Rc::clone(interfaces)));
+            out.send(peer, Message::Interfaces(Arc::clone(interfaces)));
         }
     }
 }
@@ -85,7 +86,7 @@ async fn watch_once(mailer: &Mailer<Message>) -> Result<(), Box<dyn std::error::
     let mut events = Vec::new();
     loop {
         // Listed after the monitor is open, so that no change falls between the two.
-        mailer.send(wiring::NETLINK, Message::Interfaces(Rc::new(list()?)));
+        mailer.send(wiring::NETLINK, Message::Interfaces(Arc::new(list()?)));
         loop {
             fd.readable().await;
             fd.clear_readable();
@@ -116,7 +117,7 @@ fn list() -> Result<Interfaces, NetlinkError> {
     let addresses = netlink.addresses()?;
     let mut list: Vec<Interface> =
         links.iter().map(|link| interface(link, &links, &addresses)).collect();
-    list.sort_by_key(|interface| interface.index);
+    list.arrange_by_key(|interface| interface.index);
     Ok(Interfaces { list })
 }
 
@@ -131,7 +132,7 @@ fn interface(link: &Link, links: &[Link], addresses: &[Address]) -> Interface {
         .filter(|address| address.ifindex == link.ifindex && !address.tentative())
         .map(|address| Prefix { address: address.ip, length: address.prefix })
         .collect();
-    prefixes.sort_unstable();
+    prefixes.arrange();
     Interface {
         index: IfIndex(link.ifindex),
         name: link.name.as_str().into(),

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use crate::api::config::Config;
 use crate::api::message::Resolved;
 use crate::api::meta::Str;
 use crate::api::{Message, wiring};
+use crate::arrange::Arrange;
 use crate::kernel::{Mailer, Outbox, Server, ServerId, Time};
 use crate::proto::dns::{self, Answer, RecordType};
 
@@ -37,7 +38,7 @@ const MAX_NAMES: usize = 1024;
 
 /// Sends [`Message::Resolved`] for the names of [`Message::Resolve`], at once and whenever an answer changes.
 pub struct Resolver {
-    config: Rc<Config>,
+    config: Arc<Config>,
     mailer: Mailer<Message>,
     /// The task that keeps a name's addresses up to date; dropped with the name.
     tasks: HashMap<Str, Task<()>>,
@@ -48,7 +49,7 @@ pub struct Resolver {
 
 impl Resolver {
     /// `mailer` must be that of [`wiring::RESOLVER`].
-    pub fn new(config: Rc<Config>, mailer: Mailer<Message>) -> Self {
+    pub fn new(config: Arc<Config>, mailer: Mailer<Message>) -> Self {
         Self { config, mailer, tasks: HashMap::new(), found: BTreeMap::new() }
     }
 
@@ -65,7 +66,7 @@ impl Resolver {
     }
 
     fn publish(&self, out: &mut Outbox<Message>) {
-        out.send(wiring::ENDPOINT, Message::Resolved(Rc::new(self.found.clone())));
+        out.send(wiring::ENDPOINT, Message::Resolved(Arc::new(self.found.clone())));
     }
 }
 
@@ -106,7 +107,7 @@ async fn keep(name: Str, servers: Vec<SocketAddr>, mailer: Mailer<Message>) {
             Ok(answer) => {
                 let life = Duration::from_secs(answer.ttl.into());
                 let mut addresses = answer.addresses;
-                addresses.sort();
+                addresses.arrange();
                 addresses.dedup();
                 (Resolved { addresses, fault: None }, life.clamp(SHORTEST_LIFE, LONGEST_LIFE))
             }
@@ -120,7 +121,7 @@ async fn keep(name: Str, servers: Vec<SocketAddr>, mailer: Mailer<Message>) {
     }
 }
 
-async fn look_up(name: &str, servers: &[SocketAddr]) -> Result<Answer, String> {
+pub(super) async fn look_up(name: &str, servers: &[SocketAddr]) -> Result<Answer, String> {
     if let Ok(hosts) = std::fs::read_to_string("/etc/hosts") {
         let addresses = in_hosts(&hosts, name);
         if !addresses.is_empty() {

@@ -1,4 +1,5 @@
-//! The driver that ends the program in order when it is told to (SIGTERM, SIGINT).
+//! The driver that ends the program in order when it is told to (SIGTERM, SIGINT), and has log files opened again
+//! (SIGHUP, as logrotate sends it). Manifests need no signal: they are watched.
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -78,6 +79,7 @@ impl Server<Message> for SignalDriver {
             }
             // A second signal: the user is in a hurry.
             Message::Shutdown => stop(),
+            Message::ReopenLogs => out.send(wiring::PROXY, Message::ReopenLogs),
             Message::Released => {
                 self.waiting.retain(|server| *server != from);
                 if self.stopping {
@@ -119,6 +121,10 @@ async fn wait(signals: OwnedFd, mailer: &Mailer<Message>) -> io::Result<()> {
         let size = size_of::<libc::signalfd_siginfo>();
         // SAFETY: `info` has room for `size` bytes; the descriptor is open.
         while unsafe { libc::read(fd.as_raw_fd(), (&raw mut info).cast(), size) } > 0 {
+            if i64::from(info.ssi_signo) == i64::from(libc::SIGHUP) {
+                mailer.send(wiring::SIGNAL, Message::ReopenLogs);
+                continue;
+            }
             log::info!("signal {}: ending", info.ssi_signo);
             mailer.send(wiring::SIGNAL, Message::Shutdown);
             // Lets the loop take the first one before a second is read.
@@ -127,7 +133,7 @@ async fn wait(signals: OwnedFd, mailer: &Mailer<Message>) -> io::Result<()> {
     }
 }
 
-/// Blocks SIGTERM and SIGINT for this thread and returns a descriptor that reports them. Also
+/// Blocks SIGTERM, SIGINT and SIGHUP for this thread and returns a descriptor that reports them. Also
 /// ignores SIGPIPE, so that a closed connection is an error and not the end. Call before anything else.
 ///
 /// # Errors
@@ -137,7 +143,7 @@ pub fn block() -> io::Result<OwnedFd> {
     unsafe {
         let mut set: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut set);
-        for signal in [libc::SIGTERM, libc::SIGINT] {
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
             libc::sigaddset(&raw mut set, signal);
         }
         if libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) < 0 {

@@ -2,7 +2,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::sync::Arc;
 
+use super::lane::{Lane, Letter, Link};
 use super::supervisor::Restarts;
 use super::{Mailbox, Message, Outbox, Server, ServerId, Time};
 
@@ -39,6 +41,8 @@ pub enum ServerState {
 /// What the kernel knows about one server.
 #[derive(Debug, Clone)]
 pub struct ServerReport {
+    /// Its place in the wiring table.
+    pub id: ServerId,
     /// Its name in the wiring table.
     pub name: &'static str,
     /// Alive or not.
@@ -71,6 +75,8 @@ struct Outside<M> {
     letters: RefCell<VecDeque<(ServerId, ServerId, M)>>,
     refused: Cell<u64>,
     reports: RefCell<Vec<ServerReport>>,
+    /// What comes from the other kernel, if there is one.
+    lane: RefCell<Option<Arc<Lane<M>>>>,
 }
 
 /// A handle with which tasks on the loop (sockets, connections) send to servers.
@@ -83,6 +89,7 @@ pub struct Mailer<M> {
 pub struct Kernel<M: Message> {
     slots: Vec<Slot<M>>,
     outside: Rc<Outside<M>>,
+    link: Option<Link<M>>,
     started: bool,
     /// Nothing is to be done before this, unless mail arrives: the loop turns thousands of times a second
     /// for its connections, and must not ask every server each time.
@@ -110,9 +117,14 @@ impl<M: Message> Mailer<M> {
         true
     }
 
-    /// The kernel's report on every server, as of its last step.
+    /// The report on every server, those of the other kernel included, as of the last steps.
     pub fn reports(&self) -> Vec<ServerReport> {
-        self.outside.reports.borrow().clone()
+        let mut reports = self.outside.reports.borrow().clone();
+        if let Some(lane) = &*self.outside.lane.borrow() {
+            reports.extend(lane.reports());
+            reports.sort_by_key(|report| report.id);
+        }
+        reports
     }
 }
 
@@ -125,13 +137,26 @@ impl<M: Message> Kernel<M> {
             letters: RefCell::new(VecDeque::new()),
             refused: Cell::new(0),
             reports: RefCell::new(Vec::new()),
+            lane: RefCell::new(None),
         };
         Self {
             slots: Vec::new(),
             outside: Rc::new(outside),
+            link: None,
             started: false,
             idle_until: Time::ZERO,
         }
+    }
+
+    /// Connects this kernel to another one, to be called before servers are added.
+    pub fn connect(&mut self, link: Link<M>) {
+        *self.outside.lane.borrow_mut() = Some(Arc::clone(&link.from));
+        self.link = Some(link);
+    }
+
+    /// Whether the server `id` is to run here, and not in the other kernel.
+    pub fn has_place_for(&self, id: ServerId) -> bool {
+        self.link.as_ref().is_none_or(|link| !link.elsewhere.contains(&id))
     }
 
     /// A handle that sends in the name of `from`.
@@ -139,8 +164,11 @@ impl<M: Message> Kernel<M> {
         Mailer { from, outside: Rc::clone(&self.outside) }
     }
 
-    /// Adds a server. It is built by the first [`Kernel::step`].
+    /// Adds a server, unless it runs in the other kernel. It is built by the first [`Kernel::step`].
     pub fn add(&mut self, wiring: Wiring<M>) {
+        if !self.has_place_for(wiring.id) {
+            return;
+        }
         let mailbox = Mailbox::new(wiring.mailbox);
         self.slots.push(Slot {
             wiring,
@@ -172,14 +200,14 @@ impl<M: Message> Kernel<M> {
             return (self.idle_until != Time::MAX).then_some(self.idle_until);
         }
         self.build_due(now);
-        self.collect_outside();
+        self.collect_outside(now);
         self.run_timers(now);
         for _ in 0..LETTERS_PER_STEP {
             let Some(at) = self.next_receiver() else { break };
             let Some((from, message)) = self.slots[at].mailbox.pop() else { break };
             self.slots[at].handled += 1;
             self.call(at, now, |server, out| server.handle(now, from, message, out));
-            self.collect_outside();
+            self.collect_outside(now);
         }
         self.update_reports();
         let next = self.next_timeout(now);
@@ -192,9 +220,10 @@ impl<M: Message> Kernel<M> {
         self.slots.iter().map(Slot::report).collect()
     }
 
-    /// Whether tasks outside the servers have left letters since the last step.
+    /// Whether tasks outside the servers, or the other kernel, have left letters since the last step.
     pub fn has_mail(&self) -> bool {
-        !self.outside.letters.borrow().is_empty()
+        let from_other = self.link.as_ref().is_some_and(|link| link.from.has_mail());
+        from_other || !self.outside.letters.borrow().is_empty()
     }
 
     fn index(&self, id: ServerId) -> Option<usize> {
@@ -229,8 +258,16 @@ impl<M: Message> Kernel<M> {
 
     fn announce_restart(&mut self, at: usize, now: Time) {
         let peer = self.slots[at].wiring.id;
+        self.peer_restarted(peer, now);
+        if let Some(link) = &self.link {
+            link.to.push(Letter::Restarted(peer));
+        }
+    }
+
+    fn peer_restarted(&mut self, peer: ServerId, now: Time) {
         for other in 0..self.slots.len() {
-            if other != at && self.slots[other].wiring.may_send.contains(&peer) {
+            let wiring = &self.slots[other].wiring;
+            if wiring.id != peer && wiring.may_send.contains(&peer) {
                 self.call(other, now, |server, out| server.peer_restarted(now, peer, out));
             }
         }
@@ -295,29 +332,50 @@ impl<M: Message> Kernel<M> {
         slot.last_panic = Some(text);
     }
 
-    fn collect_outside(&mut self) {
+    fn collect_outside(&mut self, now: Time) {
         loop {
             let letter = self.outside.letters.borrow_mut().pop_front();
             let Some((from, to, message)) = letter else { break };
             self.deliver(from, to, message);
         }
+        let Some(lane) = self.link.as_ref().map(|link| &link.from) else { return };
+        if !lane.has_mail() {
+            return;
+        }
+        for letter in lane.take() {
+            match letter {
+                // Whether it may be sent was checked where it comes from.
+                Letter::Message(from, to, message) => {
+                    if let Some(at) = self.index(to) {
+                        self.slots[at].push(from, message);
+                    }
+                }
+                Letter::Restarted(peer) => self.peer_restarted(peer, now),
+            }
+        }
     }
 
     fn deliver(&mut self, from: ServerId, to: ServerId, message: M) {
-        let allowed = from == to
-            || self.index(from).is_some_and(|at| self.slots[at].wiring.may_send.contains(&to));
-        let Some(at) = self.index(to) else { return };
+        let (at, sender) = (self.index(to), self.index(from));
+        if at.is_none() && self.has_place_for(to) {
+            return; // it does not run at all
+        }
         let name = message.name();
-        let slot = &mut self.slots[at];
-        if !allowed {
-            slot.forbidden += 1;
+        let may_send = |at: usize| self.slots[at].wiring.may_send.contains(&to);
+        if from != to && !sender.is_some_and(may_send) {
+            if let Some(at) = at.or(sender) {
+                self.slots[at].forbidden += 1;
+            }
             log::error!(
-                "bug: server {from:?} sent {name} to {}, which the wiring table forbids",
-                slot.wiring.name
+                "bug: server {from:?} sent {name} to {to:?}, which the wiring table forbids"
             );
-            debug_assert!(false, "{from:?} may not send {name} to {}", slot.wiring.name);
-        } else if slot.server.is_some() && !slot.mailbox.push(from, message) {
-            log::warn!("the mailbox of {} is full: {name} refused", slot.wiring.name);
+            debug_assert!(false, "{from:?} may not send {name} to {to:?}");
+        } else if let Some(at) = at {
+            self.slots[at].push(from, message);
+        } else if let Some(link) = &self.link
+            && !link.to.push(Letter::Message(from, to, message))
+        {
+            log::warn!("too many letters wait for the other thread: {name} for {to:?} refused");
         }
     }
 
@@ -336,6 +394,9 @@ impl<M: Message> Kernel<M> {
         let mut reports = self.outside.reports.borrow_mut();
         reports.clear();
         reports.extend(self.slots.iter().map(Slot::report));
+        if let Some(link) = &self.link {
+            link.to.set_reports(&reports);
+        }
     }
 }
 
@@ -348,8 +409,17 @@ impl<M: Message> Default for Kernel<M> {
 // === impl Slot ===
 
 impl<M: Message> Slot<M> {
+    /// Puts a letter into its mailbox, if it is alive.
+    fn push(&mut self, from: ServerId, message: M) {
+        let name = message.name();
+        if self.server.is_some() && !self.mailbox.push(from, message) {
+            log::warn!("the mailbox of {} is full: {name} refused", self.wiring.name);
+        }
+    }
+
     fn report(&self) -> ServerReport {
         ServerReport {
+            id: self.wiring.id,
             name: self.wiring.name,
             state: match self.server {
                 Some(_) => ServerState::Running,

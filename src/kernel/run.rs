@@ -15,6 +15,20 @@ pub trait Driver {
     fn stopped(&self) -> bool;
 }
 
+/// How often [`settle`] calls the servers. What is left then is done by the loop.
+const SETTLING_STEPS: usize = 64;
+
+/// Lets the servers do all that can be done without input, before the loop begins.
+pub fn settle<M: Message>(kernel: &mut Kernel<M>, driver: &dyn Driver) {
+    for _ in 0..SETTLING_STEPS {
+        let now = driver.now();
+        let more = kernel.step(now).is_some_and(|next| next <= now);
+        if !more && !kernel.has_mail() {
+            break;
+        }
+    }
+}
+
 /// The event loop: mail, tasks, input, until the driver says that it is over.
 pub fn run<M: Message>(kernel: &mut Kernel<M>, driver: &mut dyn Driver) {
     while !driver.stopped() {

@@ -5,7 +5,7 @@ use super::{Outbox, Time};
 pub struct ServerId(pub u8);
 
 /// What travels between servers.
-pub trait Message: 'static {
+pub trait Message: Send + 'static {
     /// Whether this message makes an older one from the same sender pointless. A message that carries a
     /// whole state does: a busy receiver then needs only the newest, and its mailbox cannot fill up.
     fn supersedes(&self, older: &Self) -> bool;

@@ -1,4 +1,5 @@
 //! Codecs without input and output: bytes in, values out, and back.
+pub mod access_log;
 pub mod arp;
 pub mod calendar;
 pub mod checksum;

@@ -223,7 +223,12 @@ fn exit_codes_tell_what_went_wrong() {
         (&["get"], 2, "pilus --help"),
         (&["get", "pods", "-o", "xml"], 2, "is not one of table, wide, yaml, json"),
         (&["status", "--bogus"], 2, "Unrecognized argument: --bogus"),
-        (&["run", "--in-cluster"], 2, "is not there yet"),
+        (
+            &["run", "--in-cluster", "--kubeconfig", "k"],
+            2,
+            "--in-cluster: give this or --kubeconfig",
+        ),
+        (&["run", "--in-cluster", "--manifests", "m"], 2, "not from both"),
         (&["observe"], 2, "is not there yet"),
     ];
     for (words, code, says) in table.drain(..) {
@@ -239,4 +244,27 @@ fn exit_codes_tell_what_went_wrong() {
         assert_contains(&printed.err, &["no agent at unix:", "is it running?"]);
     }
     assert_eq!(agent.run(&["version"]).code, 0);
+}
+
+#[test]
+fn explain_says_whose_word_about_the_client_counts() {
+    let backend = Backend::answering("web");
+    let mut agent = Agent::new("explain-trust");
+    agent.configure("proxy: {trusted-proxies: [10.0.0.0/8]}\n");
+    let web = ingress("web", "a", &[("/", "web")], "");
+    agent.write("base.yaml", &format!("{CLASS}{}{web}", service("web", backend.address)));
+    agent.start();
+    agent.await_status("a", "/", 200);
+    for (from, said) in [
+        (
+            "10.0.0.1",
+            "one of proxy.trusted-proxies (10.0.0.0/8), whose word counts: the client is 203.0.113.7",
+        ),
+        ("203.0.113.1", "it is none of proxy.trusted-proxies: what it says of its client"),
+    ] {
+        let header = "X-Forwarded-For: 6.6.6.6, 203.0.113.7, 10.0.0.2";
+        let printed = agent.run(&["explain", "http://a/", "--from", from, "-H", header]);
+        assert_contains(&printed.out, &[from, said, "=> forwarded"]);
+    }
+    assert_contains(&agent.good(&["config", "view"]), &["trusted-proxies", "10.0.0.0/8"]);
 }

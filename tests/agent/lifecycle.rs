@@ -3,7 +3,7 @@ use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
 use std::sync::mpsc::channel;
 
-use pilus::proto::value::Value;
+use pilus::proto::value::{Value, parse_json};
 
 use crate::backend::Backend;
 use crate::client::Client;
@@ -155,4 +155,93 @@ fn a_second_agent_on_the_same_socket_is_refused() {
     // The first has not noticed.
     assert_eq!(agent.get("a", "/").text(), "web");
     assert_eq!(agent.run(&["status"]).code, 0);
+}
+
+/// The paths in an access log, in order.
+fn logged(text: &str) -> Vec<String> {
+    let path = |line: &str| parse_json(line).unwrap().text_at("path").to_owned();
+    text.lines().map(path).collect()
+}
+
+#[test]
+fn the_access_log_on_standard_output_is_whole_at_the_end() {
+    let backend = Backend::answering("web");
+    let mut agent = Agent::new("log-stdout");
+    agent.configure("proxy: {access-log: stdout}\n");
+    let web = ingress("web", "a", &[("/", "web")], "");
+    agent.write("base.yaml", &format!("{CLASS}{}{web}", service("web", backend.address)));
+    agent.start();
+    agent.await_status("a", "/ready", 200);
+    for number in 0..100 {
+        assert_eq!(agent.get("a", &format!("/{number}")).status(), 200);
+    }
+    // SIGHUP is for files; it ends nothing.
+    agent.signal("-HUP");
+    assert_eq!(agent.get("a", "/last").status(), 200);
+    agent.terminate();
+    assert_eq!(agent.exit_code(), Some(0));
+    let expected = (0..100).map(|number| format!("/{number}")).chain(["/last".to_owned()]);
+    let paths = logged(&agent.output());
+    let start = paths.len() - 101;
+    assert_eq!(paths[start..], expected.collect::<Vec<_>>());
+    assert!(paths[..start].iter().all(|path| path == "/ready"), "{paths:?}");
+    assert!(agent.output().contains("\"route\":\"Ingress/default/web\""), "{}", agent.output());
+}
+
+#[test]
+fn sighup_opens_the_access_log_again() {
+    let backend = Backend::answering("web");
+    let mut agent = Agent::new("log-file");
+    let file = agent.folder.join("access.log");
+    agent.configure(&format!("proxy: {{access-log: {}}}\n", file.display()));
+    let web = ingress("web", "a", &[("/", "web")], "");
+    agent.write("base.yaml", &format!("{CLASS}{}{web}", service("web", backend.address)));
+    agent.start();
+    agent.await_status("a", "/", 200);
+    let moved = agent.folder.join("access.log.1");
+    fs::rename(&file, &moved).unwrap();
+    agent.signal("-HUP");
+    wait_until("there is a new file", || file.exists());
+    assert_eq!(agent.get("a", "/new").status(), 200);
+    let text = || fs::read_to_string(&file).unwrap();
+    wait_until("it is written to", || text().ends_with('\n'));
+    assert_eq!(logged(&text()), ["/new"]);
+    // A directory that is gone: the log goes on where it is, and so does everything else.
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    agent.signal("-HUP");
+    wait_until("it is said", || agent.log().contains("it goes on where it was"));
+    assert_eq!(agent.get("a", "/x").status(), 200);
+    let settings = agent.good(&["config", "view"]);
+    assert!(settings.contains(&file.display().to_string()), "{settings}");
+}
+
+#[test]
+fn an_access_log_that_cannot_be_written_is_refused_by_check_and_at_the_start() {
+    let agent = Agent::new("log-bad");
+    fs::create_dir(agent.folder.join("there")).unwrap();
+    let (here, config) = (agent.folder.display().to_string(), agent.folder.join("pilus.yaml"));
+    for (file, why) in [
+        (
+            "none/access.log",
+            format!(
+                "{here}/none/access.log cannot be written to: No such file or directory (os error 2); make the \
+                 directory {here}/none, or name a file in one that there is"
+            ),
+        ),
+        (
+            "there",
+            format!(
+                "{here}/there cannot be written to: Is a directory (os error 21); name a file in it"
+            ),
+        ),
+    ] {
+        fs::write(&config, format!("proxy: {{access-log: {here}/{file}}}\n")).unwrap();
+        let expected = format!("pilus.yaml: proxy.access-log: {why}\n");
+        let checked = agent.run(&["check", "--config", "pilus.yaml", "m"]);
+        assert_eq!((checked.code, &*checked.err), (1, &*expected));
+        let started = agent.command().output().unwrap();
+        assert_eq!(String::from_utf8(started.stderr).unwrap(), expected);
+        assert_eq!(started.status.code(), Some(1));
+    }
 }

@@ -74,7 +74,7 @@ impl Load {
         });
     }
 
-    fn counts(&self) -> Vec<usize> {
+    pub(crate) fn counts(&self) -> Vec<usize> {
         self.clients.iter().map(|(count, _)| count.load(Ordering::SeqCst)).collect()
     }
 

@@ -9,6 +9,7 @@ mod backend;
 #[path = "../support/client.rs"]
 mod client;
 
+mod access_log;
 mod bad_input;
 mod commands;
 mod gateway;

@@ -177,3 +177,39 @@ fn versions(agent: &Agent) -> Vec<String> {
     };
     list.get("items").unwrap().items().iter().map(version).collect()
 }
+
+/// Enough for a second of work.
+const REPLACED: usize = 3_000;
+/// Requests of one client, one after the other, that must have been answered meanwhile: a thread that is held up by the
+/// change answers two or three.
+const MEANWHILE: usize = 100;
+
+#[test]
+fn requests_go_on_while_thousands_of_routes_are_replaced() {
+    let (a, b) = (Backend::answering("a"), Backend::answering("b"));
+    let mut agent = Agent::new("replace");
+    let all = |service: &str| -> String {
+        let one = |number: usize| {
+            ingress(&format!("i-{number}"), &host(number), &[("/", service)], "") + "---\n"
+        };
+        (0..REPLACED).map(one).collect()
+    };
+    let services = [service("a", a.address), service("b", b.address)].concat();
+    agent.write("base.yaml", &format!("{CLASS}{services}"));
+    agent.write("routes.yaml", &all("a"));
+    agent.start();
+    agent.await_status(&host(REPLACED - 1), "/", 200);
+    let load =
+        Load::start(&[Way::KeepAlive], (agent.http, agent.https), "host-0.test", &["a", "b"]);
+    load.round();
+    agent.write("routes.yaml", &all("b"));
+    let before: usize = load.counts().iter().sum();
+    // A configuration is swapped in whole: the last host is there, so all are.
+    wait_until("all are replaced", || agent.get(&host(REPLACED - 1), "/").text() == "b");
+    let meanwhile = load.counts().iter().sum::<usize>() - before;
+    assert_eq!(agent.get("host-0.test", "/").text(), "b");
+    let (_, failures) = load.end();
+    assert!(failures.is_empty(), "{failures:?}");
+    assert!(meanwhile >= MEANWHILE, "only {meanwhile} requests were answered");
+    println!("{REPLACED} Ingresses replaced under {meanwhile} requests, none failed");
+}

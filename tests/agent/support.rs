@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -78,7 +78,8 @@ impl Agent {
     /// Starts it and waits for its admin socket.
     pub(crate) fn start(&mut self) {
         let log = fs::File::options().create(true).append(true).open(self.folder.join("log"));
-        let child = self.command().stdout(Stdio::null()).stderr(log.unwrap()).spawn().unwrap();
+        let out = fs::File::options().create(true).append(true).open(self.folder.join("out"));
+        let child = self.command().stdout(out.unwrap()).stderr(log.unwrap()).spawn().unwrap();
         self.child = Some(child);
         wait_until("the agent answers", || {
             if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
@@ -201,8 +202,23 @@ impl Agent {
 
     /// SIGTERM.
     pub(crate) fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
         let pid = self.child.as_ref().unwrap().id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    /// Adds to the configuration; before the start.
+    pub(crate) fn configure(&self, text: &str) {
+        let path = self.folder.join("pilus.yaml");
+        fs::write(&path, fs::read_to_string(&path).unwrap() + text).unwrap();
+    }
+
+    /// What it has written to standard output.
+    pub(crate) fn output(&self) -> String {
+        fs::read_to_string(self.folder.join("out")).unwrap_or_default()
     }
 
     /// The exit code, once it ends.

@@ -2,7 +2,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
@@ -78,8 +78,8 @@ impl Drop for TestAgent {
 
 fn serve(address: &str, ready: &mpsc::Sender<()>, ended: mpsc::Receiver<()>) {
     let admin = Some(AdminSocket::bind_admin(address).unwrap());
-    let sockets = Rc::new(AdminSockets { admin, metrics: None });
-    let config = Rc::new(Config { node: "k8s-w1".into(), ..Config::default() });
+    let sockets = Arc::new(AdminSockets { admin, metrics: None });
+    let config = Arc::new(Config { node: "k8s-w1".into(), ..Config::default() });
     let mut kernel: Kernel<Message> = Kernel::new();
     let mailer = kernel.mailer(wiring::ADMIN);
     let (letters, started) = (mailer.clone(), clock::now());
@@ -89,7 +89,7 @@ fn serve(address: &str, ready: &mpsc::Sender<()>, ended: mpsc::Receiver<()>) {
         may_send: &[],
         mailbox: 64,
         build: Box::new(move || {
-            Box::new(Admin::new(Rc::clone(&config), started, mailer.clone(), &sockets))
+            Box::new(Admin::new(Arc::clone(&config), started, mailer.clone(), &sockets))
         }),
     });
     kernel.step(clock::now());
@@ -138,7 +138,7 @@ fn written(head: &str, namespace: &str, name: &str, rest: &str) -> Meta {
 }
 
 fn table<T: HasMeta>(objects: Vec<T>) -> Table<T> {
-    Rc::new(objects.into_iter().map(|it| (it.meta().name.clone(), Rc::new(it))).collect())
+    Arc::new(objects.into_iter().map(|it| (it.meta().name.clone(), Arc::new(it))).collect())
 }
 
 fn ip(text: &str) -> IpAddr {
@@ -274,7 +274,7 @@ fn objects() -> Objects {
             ..L2Policy::default()
         }]),
         leases: table(vec![lease]),
-        skipped: Rc::new(BTreeMap::from([("Deployment".to_owned(), 2)])),
+        skipped: Arc::new(BTreeMap::from([("Deployment".to_owned(), 2)])),
         ..Objects::default()
     }
 }
@@ -349,9 +349,9 @@ fn view() -> View {
         severity: Severity::Error,
     };
     View {
-        objects: Rc::new(objects()),
-        statuses: Rc::new(statuses()),
-        problems: Rc::new(vec![(created(), problem)]),
+        objects: Arc::new(objects()),
+        statuses: Arc::new(statuses()),
+        problems: Arc::new(vec![(created(), problem)]),
     }
 }
 
@@ -359,12 +359,12 @@ fn service_port(name: &str, port: u16) -> ServicePort {
     ServicePort { service: NamespacedName::new("default", name), port: Port(port) }
 }
 
-fn listener() -> Rc<Listener> {
+fn listener() -> Arc<Listener> {
     let ingress =
         ObjectKey { kind: Kind::Ingress, name: NamespacedName::new("default", "basic-ingress") };
     let route = |path: usize, action| {
         let origins = vec![(ingress.clone(), format!("spec.rules[0].http.paths[{path}]"))];
-        vec![Rc::new(Route { origins, ..Route::new(action) }).into()]
+        vec![Arc::new(Route { origins, ..Route::new(action) }).into()]
     };
     let forward = |name, port| Action::Forward(vec![Backend::new(service_port(name, port), 1)]);
     let host = VirtualHost {
@@ -381,9 +381,9 @@ fn listener() -> Rc<Listener> {
         prefix_depth: 1,
         ..VirtualHost::default()
     };
-    Rc::new(Listener {
+    Arc::new(Listener {
         shared: true,
-        hosts: HostTable { any: Some(Rc::new(host)), ..HostTable::default() },
+        hosts: HostTable { any: Some(Arc::new(host)), ..HostTable::default() },
         ..Listener::new(
             NamespacedName::new("kube-system", "cilium-ingress"),
             Port::HTTP,
@@ -406,8 +406,8 @@ fn endpoints() -> Endpoints {
     ];
     Endpoints {
         by_port: HashMap::from([
-            (service_port("webpod", 9080), Rc::from(both)),
-            (service_port("gone", 80), Rc::from([])),
+            (service_port("webpod", 9080), Arc::from(both)),
+            (service_port("gone", 80), Arc::from([])),
         ]),
     }
 }
@@ -436,7 +436,7 @@ fn messages() -> Vec<Message> {
         generation: Generation(7),
         by_address: HashMap::from([(
             (ip("192.168.10.211"), Port::HTTP, Transport::Tcp),
-            Rc::clone(&listener),
+            Arc::clone(&listener),
         )]),
         routes: Generation(7),
         all: vec![listener],
@@ -448,11 +448,11 @@ fn messages() -> Vec<Message> {
     };
     let report = DatapathReport { lines: vec![("tc eth1".into(), "attached".to_owned())] };
     vec![
-        Message::View(Rc::new(view())),
-        Message::Announcements(Rc::new(announcements)),
-        Message::Listeners(Rc::new(listeners)),
-        Message::Endpoints(Rc::new(endpoints())),
-        Message::Programmed(Rc::new(programmed)),
-        Message::DatapathReport(Rc::new(report)),
+        Message::View(Arc::new(view())),
+        Message::Announcements(Arc::new(announcements)),
+        Message::Listeners(Arc::new(listeners)),
+        Message::Endpoints(Arc::new(endpoints())),
+        Message::Programmed(Arc::new(programmed)),
+        Message::DatapathReport(Arc::new(report)),
     ]
 }

@@ -1,7 +1,7 @@
 //! Objects in few words, and one server with its clock.
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pilus::api::config::Config;
@@ -121,12 +121,12 @@ pub(crate) fn config(node: &str) -> Config {
 pub(crate) struct Node {
     pub(crate) ipam: Ipam,
     pub(crate) now: Time,
-    pub(crate) services: BTreeMap<NamespacedName, Rc<Service>>,
-    pub(crate) pools: BTreeMap<NamespacedName, Rc<Pool>>,
+    pub(crate) services: BTreeMap<NamespacedName, Arc<Service>>,
+    pub(crate) pools: BTreeMap<NamespacedName, Arc<Pool>>,
     pub(crate) assignments: BTreeMap<NamespacedName, Vec<IpAddr>>,
     pub(crate) statuses: Statuses,
     pub(crate) saved: Option<Vec<u8>>,
-    pub(crate) sent: Vec<Rc<[u8]>>,
+    pub(crate) sent: Vec<Arc<[u8]>>,
     pub(crate) messages: usize,
 }
 
@@ -137,7 +137,7 @@ impl Node {
 
     pub(crate) fn configured(config: Config, state: Option<Vec<u8>>) -> Self {
         let mut node = Self {
-            ipam: Ipam::new(Rc::new(config)),
+            ipam: Ipam::new(Arc::new(config)),
             now: Time::from_nanos(1_000_000_000),
             services: BTreeMap::new(),
             pools: BTreeMap::new(),
@@ -168,18 +168,18 @@ impl Node {
         pools: impl IntoIterator<Item = Pool>,
         services: impl IntoIterator<Item = Service>,
     ) {
-        self.pools = pools.into_iter().map(|p| (p.meta.name.clone(), Rc::new(p))).collect();
-        self.services = services.into_iter().map(|s| (s.meta.name.clone(), Rc::new(s))).collect();
+        self.pools = pools.into_iter().map(|p| (p.meta.name.clone(), Arc::new(p))).collect();
+        self.services = services.into_iter().map(|s| (s.meta.name.clone(), Arc::new(s))).collect();
         self.objects();
     }
 
     pub(crate) fn put(&mut self, service: Service) {
-        self.services.insert(service.meta.name.clone(), Rc::new(service));
+        self.services.insert(service.meta.name.clone(), Arc::new(service));
         self.objects();
     }
 
     pub(crate) fn put_pool(&mut self, pool: Pool) {
-        self.pools.insert(pool.meta.name.clone(), Rc::new(pool));
+        self.pools.insert(pool.meta.name.clone(), Arc::new(pool));
         self.objects();
     }
 
@@ -191,11 +191,11 @@ impl Node {
 
     pub(crate) fn objects(&mut self) {
         let objects = Objects {
-            services: Rc::new(self.services.clone()),
-            pools: Rc::new(self.pools.clone()),
+            services: Arc::new(self.services.clone()),
+            pools: Arc::new(self.pools.clone()),
             ..Objects::default()
         };
-        self.tell(Message::Objects(Rc::new(objects)));
+        self.tell(Message::Objects(Arc::new(objects)));
     }
 
     pub(crate) fn tell(&mut self, message: Message) {

@@ -1,5 +1,5 @@
 //! The claims protocol as a hostile or broken neighbor would speak it.
-use std::rc::Rc;
+use std::sync::Arc;
 
 use pilus::api::Message;
 use pilus::proto::claims::{
@@ -14,7 +14,7 @@ fn claim(service: &str, address: &str, born: u64) -> Claim {
 }
 
 fn hear(node: &mut Node, packet: &[u8]) {
-    node.tell(Message::Peer(ip("192.0.2.7"), Rc::from(packet)));
+    node.tell(Message::Peer(ip("192.0.2.7"), Arc::from(packet)));
     node.wait(10);
 }
 
@@ -238,7 +238,7 @@ fn a_flood_of_forged_digests_cannot_make_a_storm() {
     for n in 0..2_000_u64 {
         let digest = [n; pilus::proto::claims::BUCKETS];
         let packet = encode_digest(&format!("evil-{n}"), 1, &digest);
-        node.tell(Message::Peer(ip("192.0.2.7"), Rc::from(packet)));
+        node.tell(Message::Peer(ip("192.0.2.7"), Arc::from(packet)));
         node.wait(1);
     }
     // 2 s: at most 6 rounds of 32 buckets, and digests every 250 ms.
@@ -256,7 +256,7 @@ fn a_damaged_state_file_is_as_none() {
 fn a_neighbor_with_other_objects_is_told_ever_more_rarely() {
     let mut node = Node::with([pool("p", "10.0.0.0/24")], [service("a/a")]);
     node.wait(5_000);
-    let is_claims = |packet: &&Rc<[u8]>| packet[5] == 2;
+    let is_claims = |packet: &&Arc<[u8]>| packet[5] == 2;
     let before = node.sent.iter().filter(is_claims).count();
     for _ in 0..120 {
         let packet = encode_digest("n2", 1, &[7; pilus::proto::claims::BUCKETS]);

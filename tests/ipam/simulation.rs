@@ -4,7 +4,7 @@
 //! `PILUS_IPAM_SEEDS=N` runs more seeds than usual, `PILUS_IPAM_SEED=S` one again.
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pilus::api::file::StateBlob;
@@ -46,12 +46,12 @@ impl Random {
 
 #[derive(Clone, Debug)]
 enum Change {
-    Service(NamespacedName, Option<Rc<Service>>),
-    Pool(NamespacedName, Option<Rc<Pool>>),
+    Service(NamespacedName, Option<Arc<Service>>),
+    Pool(NamespacedName, Option<Arc<Pool>>),
 }
 
 enum Event {
-    Packet(usize, Rc<[u8]>),
+    Packet(usize, Arc<[u8]>),
     Change(usize, Change),
 }
 
@@ -63,8 +63,8 @@ struct Machine {
     /// When its next timer is due, on the world's clock.
     due: Option<Time>,
     saved: Option<Vec<u8>>,
-    services: BTreeMap<NamespacedName, Rc<Service>>,
-    pools: BTreeMap<NamespacedName, Rc<Pool>>,
+    services: BTreeMap<NamespacedName, Arc<Service>>,
+    pools: BTreeMap<NamespacedName, Arc<Pool>>,
     assigned: Assigned,
     side: u8,
     /// When the last change of each object arrives, so that those of one object keep their order.
@@ -83,8 +83,8 @@ struct World {
     /// Services reach some nodes seconds later than others.
     late: bool,
     // The objects as they were last written.
-    services: BTreeMap<NamespacedName, Rc<Service>>,
-    pools: BTreeMap<NamespacedName, Rc<Pool>>,
+    services: BTreeMap<NamespacedName, Arc<Service>>,
+    pools: BTreeMap<NamespacedName, Arc<Pool>>,
     log: Vec<String>,
 }
 
@@ -135,7 +135,7 @@ impl World {
     fn boot(&mut self, at: usize) {
         let machine = &mut self.machines[at];
         let now = self.now + machine.offset;
-        let mut ipam = Ipam::new(Rc::new(config(&machine.name)));
+        let mut ipam = Ipam::new(Arc::new(config(&machine.name)));
         ipam.start(now, &mut Outbox::new());
         machine.ipam = Some(ipam);
         machine.assigned.clear();
@@ -147,11 +147,11 @@ impl World {
     fn tell_objects(&mut self, at: usize) {
         let machine = &self.machines[at];
         let objects = Objects {
-            services: Rc::new(machine.services.clone()),
-            pools: Rc::new(machine.pools.clone()),
+            services: Arc::new(machine.services.clone()),
+            pools: Arc::new(machine.pools.clone()),
             ..Objects::default()
         };
-        self.tell(at, Message::Objects(Rc::new(objects)));
+        self.tell(at, Message::Objects(Arc::new(objects)));
     }
 
     fn tell(&mut self, at: usize, message: Message) {
@@ -179,7 +179,7 @@ impl World {
         }
     }
 
-    fn broadcast(&mut self, from: usize, bytes: &Rc<[u8]>) {
+    fn broadcast(&mut self, from: usize, bytes: &Arc<[u8]>) {
         for to in 0..self.machines.len() {
             let apart = self.machines[from].side != self.machines[to].side;
             if to == from || apart || self.random.chance(self.loss) {
@@ -188,7 +188,7 @@ impl World {
             let copies = if self.random.chance(2) { 2 } else { 1 };
             for _ in 0..copies {
                 let delay = Duration::from_millis(1 + self.random.below(self.delay));
-                self.push(self.now + delay, Event::Packet(to, Rc::clone(bytes)));
+                self.push(self.now + delay, Event::Packet(to, Arc::clone(bytes)));
             }
         }
     }
@@ -285,13 +285,13 @@ impl World {
         let change = match self.random.below(if self.late { 7 } else { 10 }) {
             0..=4 => {
                 let new = self.random_service();
-                Change::Service(new.meta.name.clone(), Some(Rc::new(new)))
+                Change::Service(new.meta.name.clone(), Some(Arc::new(new)))
             }
             5..=6 => Change::Service(self.random_service().meta.name, None),
             7 => Change::Pool(self.random_pool().meta.name, None),
             _ => {
                 let new = self.random_pool();
-                Change::Pool(new.meta.name.clone(), Some(Rc::new(new)))
+                Change::Pool(new.meta.name.clone(), Some(Arc::new(new)))
             }
         };
         self.change(change);
@@ -359,7 +359,7 @@ impl World {
 
     fn open(&self, pool: &Pool) -> bool {
         // Pool q is the later by name; both start at different addresses and may overlap.
-        let overlaps = |other: &Rc<Pool>| {
+        let overlaps = |other: &Arc<Pool>| {
             other.meta.name < pool.meta.name
                 && pool.blocks.iter().any(|block| match block {
                     IpBlock::Range(a, _) => contains(other, *a),
@@ -441,7 +441,7 @@ impl InUse {
 
     /// Takes out what the objects, as just written, do not allow any more. A Service that was changed and
     /// those it shares with may have to part.
-    fn forget(&mut self, world: &World, before: &BTreeMap<NamespacedName, Rc<Service>>) {
+    fn forget(&mut self, world: &World, before: &BTreeMap<NamespacedName, Arc<Service>>) {
         let changed = |name: &NamespacedName| world.services.get(name) != before.get(name);
         let shared: BTreeSet<IpAddr> =
             self.0.iter().filter(|(name, _)| changed(name)).map(|(_, a)| *a).collect();
@@ -481,7 +481,7 @@ fn live(world: &mut World) -> Result<(), String> {
         world.change_something();
     }
     let new = world.random_pool();
-    world.change(Change::Pool(new.meta.name.clone(), Some(Rc::new(new))));
+    world.change(Change::Pool(new.meta.name.clone(), Some(Arc::new(new))));
     let mut assigned = world.settle()?;
     let expected = canonical(world);
     if assigned != expected {

@@ -646,16 +646,16 @@ fn a_service_that_appears_late_after_a_restart_finds_its_address() {
 fn the_first_allocation_waits_a_little_for_the_state_file() {
     use pilus::api::Message;
     use pilus::kernel::{Outbox, Server};
-    let mut ipam = pilus::server::ipam::Ipam::new(std::rc::Rc::new(config("n1")));
+    let mut ipam = pilus::server::ipam::Ipam::new(std::sync::Arc::new(config("n1")));
     let node = Node::with([pool("p", "10.0.0.1")], [service("a/a")]);
     let objects = pilus::api::objects::Objects {
-        services: std::rc::Rc::new(node.services.clone()),
-        pools: std::rc::Rc::new(node.pools.clone()),
+        services: std::sync::Arc::new(node.services.clone()),
+        pools: std::sync::Arc::new(node.pools.clone()),
         ..Default::default()
     };
     let mut out = Outbox::new();
     ipam.start(node.now, &mut out);
-    let objects = Message::Objects(std::rc::Rc::new(objects));
+    let objects = Message::Objects(std::sync::Arc::new(objects));
     ipam.handle(node.now, pilus::api::wiring::STORE, objects, &mut out);
     assert!(out.take().is_empty());
     let end = node.now + pilus::server::ipam::RESTORE_WAIT;

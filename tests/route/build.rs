@@ -1,7 +1,7 @@
 //! Small builders for objects, and a route server that can be asked what it would do.
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pilus::api::address::{Assignments, Port};
@@ -31,7 +31,7 @@ pub(crate) fn name(text: &str) -> NamespacedName {
 pub(crate) fn meta(text: &str) -> Meta {
     let name = name(text);
     let file = format!("{}.yaml", name.name).into();
-    let origin = Origin::File(FileOrigin { file, line: 1, column: 1, fields: Rc::new([]) });
+    let origin = Origin::File(FileOrigin { file, line: 1, column: 1, fields: Arc::new([]) });
     Meta { name, origin, uid: "u".into(), ..Meta::default() }
 }
 
@@ -42,8 +42,8 @@ pub(crate) fn labels(pairs: &[(&str, &str)]) -> Labels {
 /// Puts an object into a table, in the place of one with the same name.
 pub(crate) fn put<T: HasMeta + Clone>(table: &mut Table<T>, object: T) {
     let mut map = BTreeMap::clone(table);
-    map.insert(object.meta().name.clone(), Rc::new(object));
-    *table = Rc::new(map);
+    map.insert(object.meta().name.clone(), Arc::new(object));
+    *table = Arc::new(map);
 }
 
 pub(crate) fn service(text: &str, ports: &[(&str, u16)]) -> Service {
@@ -194,8 +194,8 @@ impl Request for Get {
 /// A route server and the latest it has sent.
 pub(crate) struct Router {
     pub(crate) server: RouteServer,
-    pub(crate) table: Rc<RouteTable>,
-    pub(crate) statuses: Rc<Statuses>,
+    pub(crate) table: Arc<RouteTable>,
+    pub(crate) statuses: Arc<Statuses>,
     /// How often each was sent.
     pub(crate) sent: (u32, u32),
 }
@@ -203,9 +203,9 @@ pub(crate) struct Router {
 impl Router {
     pub(crate) fn new(config: Config) -> Self {
         Self {
-            server: RouteServer::new(Rc::new(config), UNIX),
-            table: Rc::default(),
-            statuses: Rc::default(),
+            server: RouteServer::new(Arc::new(config), UNIX),
+            table: Arc::default(),
+            statuses: Arc::default(),
             sent: (0, 0),
         }
     }
@@ -218,7 +218,7 @@ impl Router {
     }
 
     pub(crate) fn objects(&mut self, objects: Objects) {
-        self.send(Message::Objects(Rc::new(objects)));
+        self.send(Message::Objects(Arc::new(objects)));
     }
 
     pub(crate) fn send(&mut self, message: Message) {
@@ -250,13 +250,13 @@ impl Router {
     pub(crate) fn assign(&mut self, service: &str, ips: &[&str]) {
         let ips: Vec<IpAddr> = ips.iter().map(|ip| ip.parse().unwrap()).collect();
         let by_service = BTreeMap::from([(name(service), ips)]);
-        self.send(Message::Assignments(Rc::new(Assignments {
+        self.send(Message::Assignments(Arc::new(Assignments {
             by_service,
             ..Assignments::default()
         })));
     }
 
-    pub(crate) fn listener(&self, service: &str, port: u16) -> Option<&Rc<Listener>> {
+    pub(crate) fn listener(&self, service: &str, port: u16) -> Option<&Arc<Listener>> {
         let service = name(service);
         self.table.listeners.iter().find(|l| l.service == service && l.port == Port(port))
     }
@@ -280,7 +280,7 @@ impl Router {
         };
         match listener.tls.find(host) {
             None => "closed".to_owned(),
-            Some(TlsAction::Refuse(_)) => "refused".to_owned(),
+            Some(TlsAction::Refuse(_) | TlsAction::Reset(_)) => "refused".to_owned(),
             Some(TlsAction::Terminate(termination)) => {
                 termination.certificates[0].secret.to_string()
             }

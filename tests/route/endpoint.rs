@@ -1,6 +1,6 @@
 //! Endpoints of Services, as Kubernetes finds them.
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use pilus::api::Message;
 use pilus::api::address::Port;
@@ -22,8 +22,8 @@ use crate::build::*;
 #[derive(Default)]
 struct Finder {
     server: EndpointServer,
-    endpoints: Rc<Endpoints>,
-    statuses: Rc<Statuses>,
+    endpoints: Arc<Endpoints>,
+    statuses: Arc<Statuses>,
     sent: usize,
 }
 
@@ -36,7 +36,7 @@ impl Finder {
 
     fn objects(&mut self, objects: &Objects) {
         let mut out = Outbox::new();
-        let message = Message::Objects(Rc::new(objects.clone()));
+        let message = Message::Objects(Arc::new(objects.clone()));
         self.server.handle(Time::ZERO, wiring::STORE, message, &mut out);
         for (to, message) in out.take() {
             match message {
@@ -69,7 +69,7 @@ impl Finder {
         shown.collect::<Vec<_>>().join(" ")
     }
 
-    fn slices(&self) -> &[Rc<EndpointSlice>] {
+    fn slices(&self) -> &[Arc<EndpointSlice>] {
         &self.statuses.generated.endpoint_slices
     }
 }
@@ -239,15 +239,15 @@ fn slices_are_generated_for_selectors_in_files_and_not_read_back() {
     ] {
         assert!(web.meta.json.contains(part), "{part} in {}", web.meta.json);
     }
-    let mut table: Table<EndpointSlice> = Rc::clone(&objects.endpoint_slices);
+    let mut table: Table<EndpointSlice> = Arc::clone(&objects.endpoint_slices);
     for slice in finder.slices() {
         put(&mut table, (**slice).clone());
     }
     objects.endpoint_slices = table;
-    let before = (finder.sent, Rc::clone(&finder.statuses));
+    let before = (finder.sent, Arc::clone(&finder.statuses));
     finder.objects(&objects);
     assert_eq!(finder.sent, before.0, "a fixed point");
-    assert!(Rc::ptr_eq(&finder.statuses, &before.1));
+    assert!(Arc::ptr_eq(&finder.statuses, &before.1));
     // A cluster has its own controller; hand-written slices count beside the Pods.
     let mut cluster = service("default/web", &[("http", 80)]);
     cluster.meta.origin = Origin::Cluster;

@@ -514,7 +514,7 @@ fn a_listener_set_gives_way_to_what_comes_before_it() {
     });
     let lost = |reason: &str| {
         format!(
-            "Accepted=False/ListenerConflict Programmed=False/Invalid ResolvedRefs Conflicted=True/{reason}"
+            "Accepted=False/{reason} Programmed=False/{reason} ResolvedRefs Conflicted=True/{reason}"
         )
     };
     assert_eq!(router.listeners(Kind::Gateway, "infra/gw"), [format!("http {HTTP} 0: {GOOD}")]);

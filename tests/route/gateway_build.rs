@@ -1,5 +1,5 @@
 //! Small builders for the objects of Gateway API, and questions to a route server that has them.
-use std::rc::Rc;
+use std::sync::Arc;
 
 use pilus::api::Message;
 use pilus::api::address::{Generation, Port};
@@ -318,7 +318,7 @@ impl Router {
 
     pub(crate) fn acknowledge(&mut self) {
         let serving = Serving { routes: self.table.generation, failed: vec![] };
-        self.send(Message::Serving(Rc::new(serving)));
+        self.send(Message::Serving(Arc::new(serving)));
     }
 
     /// The data path has taken over this table, and does not serve these TCP ports of `infra/gw`.
@@ -328,7 +328,7 @@ impl Router {
             (service, Port(port), Transport::Tcp, "no".to_owned())
         });
         let serving = Serving { routes: Generation(routes), failed: failed.collect() };
-        self.send(Message::Serving(Rc::new(serving)));
+        self.send(Message::Serving(Arc::new(serving)));
     }
 
     /// What a GET gets on a port of `infra/gw`.
@@ -347,16 +347,16 @@ impl Router {
         host: &str,
         path: &str,
         ask: &Ask<'_>,
-    ) -> Option<Rc<Route>> {
+    ) -> Option<Arc<Route>> {
         let listener = self.listener("infra/pilus-gateway-gw", port).expect("a listener");
-        listener.hosts.find(host)?.find(path, ask).map(Rc::clone)
+        listener.hosts.find(host)?.find(path, ask).map(Arc::clone)
     }
 
     /// What a TLS client gets on a port of `infra/gw`: the Secrets, `pass ROUTE`, `SECRETS> ROUTE`, `refused`.
     pub(crate) fn tls(&self, port: u16, name: Option<&str>) -> String {
         let listener = self.listener("infra/pilus-gateway-gw", port).expect("a listener");
         match listener.tls.find(name) {
-            None | Some(TlsAction::Refuse(_)) => "refused".to_owned(),
+            None | Some(TlsAction::Refuse(_) | TlsAction::Reset(_)) => "refused".to_owned(),
             Some(TlsAction::Passthrough(route)) => format!("pass {}", forwarded(route)),
             Some(TlsAction::Terminate(termination)) => {
                 let all = termination.certificates.iter();

@@ -1,6 +1,6 @@
 //! Every feature that a GatewayClass of ours claims, from manifest to routing table or status.
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use pilus::api::Message;
 use pilus::api::file::{FileState, Files};
@@ -89,7 +89,7 @@ fn service(name: &str, app_protocol: &str) -> String {
     )
 }
 
-fn found(router: &Router) -> Rc<Route> {
+fn found(router: &Router) -> Arc<Route> {
     router.found(80, "h", "/x", &Ask::default()).expect("a route")
 }
 
@@ -592,7 +592,7 @@ fn decoded(files: &[(&str, &str)]) -> Objects {
         .collect();
     let files = Files { changes, missing_directories: vec![], complete: true };
     let mut out = Outbox::new();
-    server.handle(Time::ZERO, wiring::FILES, Message::Files(Rc::new(files)), &mut out);
+    server.handle(Time::ZERO, wiring::FILES, Message::Files(Arc::new(files)), &mut out);
     let mut objects = None;
     for (_, message) in out.take() {
         match message {

@@ -1,5 +1,5 @@
 //! BackendTLSPolicy (spec 5.10), client certificates of Gateways, XBackend, and annotations of Services.
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pilus::api::meta::Kind;
@@ -86,7 +86,7 @@ fn shown(router: &Router, path: &str) -> String {
     }
 }
 
-fn settings(router: &Router, path: &str) -> Rc<UpstreamSettings> {
+fn settings(router: &Router, path: &str) -> Arc<UpstreamSettings> {
     backend(router, path).settings
 }
 
@@ -209,8 +209,8 @@ fn a_policy_lets_https_backends_and_grpc_be_used() {
         let mut route = grpc("infra/g", &["gw"]).hosts(&["grpc.com"]);
         route.rules.push(grpc_rule(&[], &["c:80"]));
         put(&mut objects.grpc_routes, route);
-        let route = Rc::make_mut(&mut objects.http_routes).get_mut(&name("infra/r")).unwrap();
-        Rc::make_mut(route).hostnames = vec!["h".into()];
+        let route = Arc::make_mut(&mut objects.http_routes).get_mut(&name("infra/r")).unwrap();
+        Arc::make_mut(route).hostnames = vec!["h".into()];
     });
     assert_eq!(shown(&router, "/b"), "b.com");
     let found = router.found(80, "grpc.com", "/x.Y/Z", &Ask::default()).unwrap();
@@ -236,7 +236,7 @@ fn termination_is_encrypted_again_and_passthrough_is_not() {
         let route = match listener.tls.find(Some(name)).unwrap() {
             TlsAction::Terminate(it) => it.forward.as_ref().unwrap(),
             TlsAction::Passthrough(route) => route,
-            TlsAction::Refuse(why) => panic!("{why}"),
+            TlsAction::Refuse(why) | TlsAction::Reset(why) => panic!("{why}"),
         };
         let Action::Forward(backends) = &route.action else { panic!("{route:?}") };
         assert_eq!(backends[0].settings.tls.is_some(), secured, "{name}");

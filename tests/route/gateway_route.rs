@@ -1,5 +1,5 @@
 //! Attachment, HTTPRoute and GRPCRoute (spec 5.4 to 5.6).
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pilus::api::meta::Kind;
@@ -635,8 +635,8 @@ fn what_does_not_change_is_shared_and_costs_nothing() {
     let mut objects = cluster();
     put(&mut objects.gateways, gateway("infra/gw", &listeners));
     for route in routes(false) {
-        let map = Rc::make_mut(&mut objects.http_routes);
-        map.insert(route.meta.name.clone(), Rc::new(route));
+        let map = Arc::make_mut(&mut objects.http_routes);
+        map.insert(route.meta.name.clone(), Arc::new(route));
     }
     let mut router = Router::gateway(objects.clone());
     assert_eq!(router.get(80, "h999.com", "/999"), "a:80");
@@ -648,6 +648,6 @@ fn what_does_not_change_is_shared_and_costs_nothing() {
     put(&mut objects.http_routes, route);
     router.objects(objects);
     assert_eq!(router.get(80, "h7.com", "/7"), "b:80");
-    assert!(Rc::ptr_eq(&before[1], &router.table.listeners[1]), "port 81 is as before");
-    assert!(!Rc::ptr_eq(&before[0], &router.table.listeners[0]));
+    assert!(Arc::ptr_eq(&before[1], &router.table.listeners[1]), "port 81 is as before");
+    assert!(!Arc::ptr_eq(&before[0], &router.table.listeners[0]));
 }

@@ -1,5 +1,5 @@
 //! Ingress on plain HTTP, by the IDs of the specification.
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pilus::api::config::Config;
@@ -508,7 +508,7 @@ fn all_nodes_come_to_the_same_table_and_unchanged_work_is_not_done_again() {
     assert_eq!(forward.table.listeners, backward.table.listeners);
     let mut router = forward;
     assert_eq!(router.server.work().regexes, 51);
-    let before = Rc::clone(&router.table);
+    let before = Arc::clone(&router.table);
     let objects: Objects = objects(&many);
     router.objects(objects.clone());
     assert_eq!(router.sent, (1, 1), "equal objects, nothing to send");
@@ -522,10 +522,10 @@ fn all_nodes_come_to_the_same_table_and_unchanged_work_is_not_done_again() {
     assert!(router.table.generation > before.generation);
     let own = many[0].clone().note("loadbalancer-mode", "dedicated");
     let mut two = Router::shared(&[own.clone(), many[1].clone()]);
-    let dedicated = Rc::clone(two.listener("default/pilus-ingress-i0", 80).unwrap());
+    let dedicated = Arc::clone(two.listener("default/pilus-ingress-i0", 80).unwrap());
     two.objects(crate::build::objects(&[own, many[2].clone()]));
     let after = two.listener("default/pilus-ingress-i0", 80).unwrap();
-    assert!(Rc::ptr_eq(&dedicated, after), "an unchanged listener stays the same one");
+    assert!(Arc::ptr_eq(&dedicated, after), "an unchanged listener stays the same one");
     assert!(matches!(
         after.hosts.find("h0.com").unwrap().find("/", &Get).unwrap().action,
         Action::Forward(_)

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use pilus::api::Message;
 use pilus::api::address::Assignments;
@@ -28,11 +29,11 @@ use crate::gateway_build::{HttpBuild as _, gateway, http, on};
 /// What has arrived at the ends.
 #[derive(Default)]
 struct Seen {
-    source: Rc<Objects>,
-    listeners: Rc<ListenerTable>,
-    endpoints: Rc<Endpoints>,
-    view: Rc<View>,
-    programs: Vec<Rc<Program>>,
+    source: Arc<Objects>,
+    listeners: Arc<ListenerTable>,
+    endpoints: Arc<Endpoints>,
+    view: Arc<View>,
+    programs: Vec<Arc<Program>>,
     /// How many LoadBalancer Services each snapshot had that LB-IPAM saw.
     snapshots: Vec<usize>,
     released: u32,
@@ -44,12 +45,12 @@ type Shared = Rc<RefCell<Seen>>;
 struct Stub {
     id: ServerId,
     seen: Shared,
-    assignments: Rc<Assignments>,
+    assignments: Arc<Assignments>,
 }
 
 impl Stub {
     fn source(&self, out: &mut Outbox<Message>) {
-        out.send(wiring::STORE, Message::Source(Rc::clone(&self.seen.borrow().source)));
+        out.send(wiring::STORE, Message::Source(Arc::clone(&self.seen.borrow().source)));
     }
 
     /// Gives each LoadBalancer Service an address, in the order of names.
@@ -66,18 +67,18 @@ impl Stub {
             .zip(211..)
             .map(|(name, last)| (name, vec![Ipv4Addr::new(192, 168, 10, last).into()]))
             .collect();
-        self.assignments = Rc::new(Assignments { by_service, ..Assignments::default() });
+        self.assignments = Arc::new(Assignments { by_service, ..Assignments::default() });
         for peer in [wiring::ROUTE, wiring::DATAPATH] {
             self.tell_assignments(peer, out);
         }
     }
 
     fn tell_assignments(&self, peer: ServerId, out: &mut Outbox<Message>) {
-        out.send(peer, Message::Assignments(Rc::clone(&self.assignments)));
+        out.send(peer, Message::Assignments(Arc::clone(&self.assignments)));
         if peer == wiring::DATAPATH {
             let considered = self.assignments.by_service.values().flatten().copied().collect();
             let answers = Answers { considered, ..Answers::default() };
-            out.send(peer, Message::Answers(Rc::new(answers)));
+            out.send(peer, Message::Answers(Arc::new(answers)));
         }
     }
 
@@ -87,13 +88,13 @@ impl Stub {
             failures: Vec::new(),
             unhooked: BTreeMap::new(),
         };
-        out.send(wiring::DATAPATH, Message::Programmed(Rc::new(programmed)));
+        out.send(wiring::DATAPATH, Message::Programmed(Arc::new(programmed)));
     }
 }
 
 impl Stub {
     fn listening(listeners: &ListenerTable, out: &mut Outbox<Message>) {
-        let message = Message::Listening(listeners.generation, Rc::new([]));
+        let message = Message::Listening(listeners.generation, Arc::new([]));
         out.send(wiring::DATAPATH, message);
     }
 }
@@ -182,11 +183,11 @@ const WIRING: [(ServerId, &str, &[ServerId]); 11] = [
 impl Node {
     fn new(source: Objects) -> Self {
         let seen: Shared = Rc::default();
-        seen.borrow_mut().source = Rc::new(source);
+        seen.borrow_mut().source = Arc::new(source);
         let mut kernel = Kernel::new();
         for (id, name, may_send) in WIRING {
             let seen = Rc::clone(&seen);
-            let config = Rc::new(shared());
+            let config = Arc::new(shared());
             let build = Box::new(move || build(id, &config, &seen));
             kernel.add(Wiring { id, name, may_send, mailbox: 64, build });
         }
@@ -206,8 +207,8 @@ impl Node {
     }
 
     fn apply(&mut self, source: Objects) {
-        let source = Rc::new(source);
-        self.seen.borrow_mut().source = Rc::clone(&source);
+        let source = Arc::new(source);
+        self.seen.borrow_mut().source = Arc::clone(&source);
         self.kernel.mailer(wiring::MANIFESTS).send(wiring::STORE, Message::Source(source));
         self.run();
     }
@@ -259,13 +260,13 @@ impl Node {
     }
 }
 
-fn build(id: ServerId, config: &Rc<Config>, seen: &Shared) -> Box<dyn Server<Message>> {
+fn build(id: ServerId, config: &Arc<Config>, seen: &Shared) -> Box<dyn Server<Message>> {
     match id {
-        wiring::STORE => Box::new(StoreServer::new(UNIX)),
+        wiring::STORE => Box::new(StoreServer::new(UNIX, &[wiring::ADMIN])),
         wiring::ENDPOINT => Box::new(EndpointServer::new()),
-        wiring::ROUTE => Box::new(RouteServer::new(Rc::clone(config), UNIX)),
+        wiring::ROUTE => Box::new(RouteServer::new(Arc::clone(config), UNIX)),
         wiring::DATAPATH => Box::new(DatapathServer::new(config)),
-        _ => Box::new(Stub { id, seen: Rc::clone(seen), assignments: Rc::default() }),
+        _ => Box::new(Stub { id, seen: Rc::clone(seen), assignments: Arc::default() }),
     }
 }
 
@@ -353,7 +354,7 @@ fn with_gateway() -> Objects {
 impl Node {
     /// The Programmed condition of `infra/gw` as the store has it, and whether its Service has been made.
     fn programmed(&self) -> (String, bool) {
-        let view = Rc::clone(&self.seen.borrow().view);
+        let view = Arc::clone(&self.seen.borrow().view);
         let made = view.objects.services.contains_key(&name("infra/pilus-gateway-gw"));
         let gateway = key(pilus::api::meta::Kind::Gateway, "infra/gw");
         let text = format!("{:?}", view.statuses.get(&gateway));
@@ -370,7 +371,7 @@ fn a_gateway_is_programmed_when_everybody_has_said_so_and_again_after_each_death
         let mut node = Node::new(with_gateway());
         assert_eq!(node.programmed(), good);
         let version = |node: &Node| {
-            let listeners = Rc::clone(&node.seen.borrow().listeners);
+            let listeners = Arc::clone(&node.seen.borrow().listeners);
             (listeners.generation, listeners.routes)
         };
         let before = version(&node);

@@ -98,7 +98,7 @@ impl Cluster {
             }
             Packet::Frame(frame) => {
                 *self.frames.entry(second).or_default() += 1;
-                let frame = std::rc::Rc::clone(frame);
+                let frame = std::sync::Arc::clone(frame);
                 self.stranger_hears(&frame);
                 if !self.random.chance(self.wire.loss) {
                     self.client_hears(&frame);
@@ -189,9 +189,9 @@ impl Cluster {
 
     /// The stranger announces itself to all.
     pub(crate) fn stranger_speaks(&mut self) {
-        let frame: std::rc::Rc<[u8]> = self.stranger_claim(MacAddr::BROADCAST).into();
+        let frame: std::sync::Arc<[u8]> = self.stranger_claim(MacAddr::BROADCAST).into();
         for to in 0..self.nodes.len() {
-            self.fly(to, &Packet::Frame(std::rc::Rc::clone(&frame)));
+            self.fly(to, &Packet::Frame(std::sync::Arc::clone(&frame)));
         }
     }
 

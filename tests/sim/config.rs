@@ -1,7 +1,7 @@
 //! The objects that the nodes are given.
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use pilus::api::address::{Assignments, Port};
 use pilus::api::endpoint::{Endpoint, Endpoints, ServicePort};
@@ -73,9 +73,9 @@ impl Setup {
                 meta.labels.insert("lan".into(), "yes".into());
             }
             let internal_ips = vec![node_ip(i).into(), node_ip6(i).into()];
-            nodes.insert(name, Rc::new(Node { meta, internal_ips, ..Node::default() }));
+            nodes.insert(name, Arc::new(Node { meta, internal_ips, ..Node::default() }));
         }
-        objects.nodes = Rc::new(nodes);
+        objects.nodes = Arc::new(nodes);
         let selector = LabelSelector { requirements: vec![Requirement::Exists("lan".into())] };
         let name = NamespacedName::new("", "policy");
         let policy = L2Policy {
@@ -85,7 +85,7 @@ impl Setup {
             load_balancer_ips: true,
             ..L2Policy::default()
         };
-        objects.l2_policies = Rc::new([(name, Rc::new(policy))].into());
+        objects.l2_policies = Arc::new([(name, Arc::new(policy))].into());
         let service = |vip: &Vip| {
             let name = service_name(vip);
             let mut meta = Meta { name: name.clone(), ..Meta::default() };
@@ -101,9 +101,9 @@ impl Setup {
                 },
                 ..Service::default()
             };
-            (name, Rc::new(service))
+            (name, Arc::new(service))
         };
-        objects.services = Rc::new(self.vips.iter().map(service).collect());
+        objects.services = Arc::new(self.vips.iter().map(service).collect());
         objects
     }
 
@@ -116,7 +116,7 @@ impl Setup {
     }
 
     pub(crate) fn endpoints(&self) -> Endpoints {
-        let mut by_port: HashMap<ServicePort, Rc<[Endpoint]>> = HashMap::new();
+        let mut by_port: HashMap<ServicePort, Arc<[Endpoint]>> = HashMap::new();
         for vip in &self.vips {
             let nodes = vip.local.iter().flatten();
             let endpoint = |&node: &usize| Endpoint {

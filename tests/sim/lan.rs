@@ -1,5 +1,5 @@
 //! The wire: loss, delay, duplicates, partitions.
-use std::rc::Rc;
+use std::sync::Arc;
 
 use pilus::api::address::MacAddr;
 
@@ -26,8 +26,8 @@ impl Random {
 /// What travels.
 #[derive(Debug, Clone)]
 pub(crate) enum Packet {
-    Frame(Rc<[u8]>),
-    Vrrp { mac: MacAddr, source: std::net::IpAddr, payload: Rc<[u8]> },
+    Frame(Arc<[u8]>),
+    Vrrp { mac: MacAddr, source: std::net::IpAddr, payload: Arc<[u8]> },
 }
 
 #[derive(Debug, Clone)]

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use pilus::api::address::{IfIndex, MacAddr};
 use pilus::api::config::Config;
@@ -132,7 +133,7 @@ impl Node {
                 build: Box::new(move || Box::new(Neighbour { id, world: Rc::clone(&world) })),
             });
         }
-        let config = Rc::new(Config { node: node_name(self.number).into(), ..Config::default() });
+        let config = Arc::new(Config { node: node_name(self.number).into(), ..Config::default() });
         kernel.add(Wiring {
             id: wiring::ANNOUNCE,
             name: "announce",
@@ -145,7 +146,7 @@ impl Node {
                 wiring::ADMIN,
             ],
             mailbox: 4096,
-            build: Box::new(move || Box::new(Announce::new(Rc::clone(&config), 0))),
+            build: Box::new(move || Box::new(Announce::new(Arc::clone(&config), 0))),
         });
         self.kernel = Some(kernel);
     }
@@ -172,10 +173,10 @@ impl Node {
         };
         let interfaces = Interfaces { list: vec![interface] };
         self.world.borrow_mut().inputs = vec![
-            (wiring::NETLINK, Message::Interfaces(Rc::new(interfaces))),
-            (wiring::STORE, Message::Objects(Rc::new(self.setup.objects()))),
-            (wiring::IPAM, Message::Assignments(Rc::new(self.setup.assignments()))),
-            (wiring::ENDPOINT, Message::Endpoints(Rc::new(self.setup.endpoints()))),
+            (wiring::NETLINK, Message::Interfaces(Arc::new(interfaces))),
+            (wiring::STORE, Message::Objects(Arc::new(self.setup.objects()))),
+            (wiring::IPAM, Message::Assignments(Arc::new(self.setup.assignments()))),
+            (wiring::ENDPOINT, Message::Endpoints(Arc::new(self.setup.endpoints()))),
         ];
     }
 

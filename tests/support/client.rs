@@ -1,6 +1,7 @@
 //! Clients that say exactly what they are told.
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use super::backend::{WATCHDOG, header};
 
@@ -20,15 +21,23 @@ pub struct Response {
 
 impl Client {
     pub fn to(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(WATCHDOG)).unwrap();
-        stream.set_write_timeout(Some(WATCHDOG)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self { stream: BufReader::new(stream) }
+        Self::over(TcpStream::connect(address).unwrap())
     }
 
     pub fn connect(port: u16) -> Self {
         Self::to((Ipv4Addr::LOCALHOST, port).into())
+    }
+
+    /// Connects from one of this machine's addresses; loopback has many.
+    pub fn from(source: IpAddr, port: u16) -> Self {
+        Self::over(connect_from(source, port))
+    }
+
+    fn over(stream: TcpStream) -> Self {
+        stream.set_read_timeout(Some(WATCHDOG)).unwrap();
+        stream.set_write_timeout(Some(WATCHDOG)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream: BufReader::new(stream) }
     }
 
     /// Says that nothing more will come.
@@ -136,4 +145,52 @@ impl Response {
     pub fn header(&self, name: &str) -> Option<&str> {
         header(self.head.as_bytes(), name)
     }
+}
+
+/// A connection to the loopback address of the source's family, from `source`.
+#[expect(unsafe_code, reason = "the standard library binds no sockets before they connect")]
+pub fn connect_from(source: IpAddr, port: u16) -> TcpStream {
+    let raw = |address: IpAddr, port: u16| {
+        // SAFETY: all zeroes are a value of this plain structure.
+        let mut raw: libc::sockaddr_storage = unsafe { std::mem::zeroed() };
+        let place = (&raw mut raw).cast::<libc::sockaddr>();
+        let length = match address {
+            // SAFETY: sockaddr_storage has room for, and the alignment of, every address.
+            IpAddr::V4(v4) => unsafe {
+                let it = &mut *place.cast::<libc::sockaddr_in>();
+                it.sin_family = libc::AF_INET as u16;
+                it.sin_port = port.to_be();
+                it.sin_addr.s_addr = u32::from_ne_bytes(v4.octets());
+                size_of::<libc::sockaddr_in>()
+            },
+            // SAFETY: as above.
+            IpAddr::V6(v6) => unsafe {
+                let it = &mut *place.cast::<libc::sockaddr_in6>();
+                it.sin6_family = libc::AF_INET6 as u16;
+                it.sin6_port = port.to_be();
+                it.sin6_addr.s6_addr = v6.octets();
+                size_of::<libc::sockaddr_in6>()
+            },
+        };
+        (raw, length as u32)
+    };
+    let (family, to) = match source {
+        IpAddr::V4(_) => (libc::AF_INET, IpAddr::from(Ipv4Addr::LOCALHOST)),
+        IpAddr::V6(_) => (libc::AF_INET6, IpAddr::from(Ipv6Addr::LOCALHOST)),
+    };
+    // SAFETY: no pointers; the descriptor is checked and belongs to nobody else.
+    let fd = unsafe {
+        let fd = libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0);
+        assert!(fd >= 0, "{}", std::io::Error::last_os_error());
+        OwnedFd::from_raw_fd(fd)
+    };
+    let (own, length) = raw(source, 0);
+    // SAFETY: `own` is a valid address of `length` bytes.
+    let bound = unsafe { libc::bind(fd.as_raw_fd(), (&raw const own).cast(), length) };
+    assert_eq!(bound, 0, "{}", std::io::Error::last_os_error());
+    let (peer, length) = raw(to, port);
+    // SAFETY: `peer` is a valid address of `length` bytes.
+    let connected = unsafe { libc::connect(fd.as_raw_fd(), (&raw const peer).cast(), length) };
+    assert_eq!(connected, 0, "{}", std::io::Error::last_os_error());
+    fd.into()
 }

@@ -1,11 +1,12 @@
 //! Ends that speak HTTP/2: good ones made of the codec, and a client that says what no codec would.
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, TcpStream};
 
 use pilus::proto::http2::{Connection, ErrorCode, Event, PREFACE};
 
 use super::backend::{Backend, Peer, WATCHDOG};
+use super::client::connect_from;
 
 /// What has come on a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,7 +50,12 @@ impl Came {
 impl Http2<TcpStream> {
     /// A client, connected without TLS.
     pub fn connect(port: u16) -> Self {
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        Self::from(Ipv4Addr::LOCALHOST.into(), port)
+    }
+
+    /// The same from one of this machine's addresses.
+    pub fn from(source: IpAddr, port: u16) -> Self {
+        let stream = connect_from(source, port);
         stream.set_read_timeout(Some(WATCHDOG)).unwrap();
         stream.set_nodelay(true).unwrap();
         Self::over(stream, Connection::client("http", 0))

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
-use std::rc::Rc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -143,7 +143,7 @@ impl TestProxy {
         Self::with_config(|| Config { no_bpf: true, ..Config::default() }, world)
     }
 
-    pub fn with_config(config: fn() -> Config, world: World) -> Self {
+    pub fn with_config(config: impl FnOnce() -> Config + Send + 'static, world: World) -> Self {
         let (commands, receiver) = channel::<Command>();
         let (wake, woken) = UnixStream::pair().unwrap();
         let said = Arc::new(Mutex::new(Said::default()));
@@ -176,6 +176,14 @@ impl TestProxy {
     pub fn shutdown(&self) {
         self.command(|datapath, _| {
             datapath.send(wiring::PROXY, Message::Shutdown);
+        });
+        self.settle();
+    }
+
+    /// What SIGHUP does.
+    pub fn reopen_logs(&self) {
+        self.command(|datapath, _| {
+            datapath.send(wiring::PROXY, Message::ReopenLogs);
         });
         self.settle();
     }
@@ -286,24 +294,24 @@ impl World {
 
     fn tell(self, datapath: &Mailer<Message>, endpoint: &Mailer<Message>) {
         let (table, endpoints) = self.build();
-        endpoint.send(wiring::PROXY, Message::Endpoints(Rc::new(endpoints)));
-        datapath.send(wiring::PROXY, Message::Listeners(Rc::new(table)));
+        endpoint.send(wiring::PROXY, Message::Endpoints(Arc::new(endpoints)));
+        datapath.send(wiring::PROXY, Message::Listeners(Arc::new(table)));
     }
 
     fn build(self) -> (ListenerTable, Endpoints) {
         let mut table = ListenerTable { generation: Generation(1), ..ListenerTable::default() };
         for front in self.listeners {
             let addresses = front.addresses.clone();
-            let listener = Rc::new(front.build());
+            let listener = Arc::new(front.build());
             for address in addresses {
                 let key = (address, listener.port, listener.protocol.transport());
-                table.by_address.insert(key, Rc::clone(&listener));
+                table.by_address.insert(key, Arc::clone(&listener));
             }
             table.all.push(listener);
         }
         let mut endpoints = Endpoints::default();
         for (name, specs) in self.services {
-            let list: Rc<[Endpoint]> = specs.iter().map(EndpointSpec::build).collect();
+            let list: Arc<[Endpoint]> = specs.iter().map(EndpointSpec::build).collect();
             endpoints.by_port.insert(service_port(&name), list);
         }
         (table, endpoints)
@@ -395,11 +403,11 @@ fn hosts(routes: Vec<RouteSpec>) -> HostTable {
     for route in routes {
         let host = by_host.entry(route.host.clone()).or_default();
         host.prefix_depth = host.prefix_depth.max(route.prefix.matches('/').count());
-        host.prefix.insert(route.prefix.clone().into(), vec![Rc::new(route.build()).into()]);
+        host.prefix.insert(route.prefix.clone().into(), vec![Arc::new(route.build()).into()]);
     }
     let mut table = HostTable::default();
     for (name, host) in by_host {
-        let host = Rc::new(host);
+        let host = Arc::new(host);
         match name.strip_prefix("*.") {
             _ if name.is_empty() => table.any = Some(host),
             Some(parent) => drop(table.wildcard.insert(parent.into(), host)),
@@ -420,10 +428,10 @@ fn tls_table(names: Vec<(String, NameSpec)>) -> TlsTable {
                     not_after: None,
                     names: Vec::new(),
                 };
-                TlsAction::Terminate(Rc::new(Rc::new(certificate).into()))
+                TlsAction::Terminate(Arc::new(Arc::new(certificate).into()))
             }
             NameSpec::Passthrough(service) => {
-                TlsAction::Passthrough(Rc::new(RouteSpec::all(&service).build()))
+                TlsAction::Passthrough(Arc::new(RouteSpec::all(&service).build()))
             }
         };
         match name.strip_prefix("*.") {
@@ -435,9 +443,22 @@ fn tls_table(names: Vec<(String, NameSpec)>) -> TlsTable {
     table
 }
 
+/// Ports below those the kernel gives to connections, so that none is taken by chance.
+const PORTS: std::ops::Range<u16> = 10_240..32_000;
+
 /// A port of this machine that was free a moment ago.
 pub fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let count = u32::from(PORTS.end - PORTS.start);
+    // Processes that run at the same time begin at different ones.
+    let start = std::process::id().wrapping_mul(61) % count;
+    loop {
+        let step = u32::from(NEXT.fetch_add(1, Ordering::SeqCst));
+        let port = PORTS.start + ((start + step) % count) as u16;
+        if TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A certificate for `name`, and its DER for clients that trust it.

@@ -2,7 +2,6 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -85,15 +84,15 @@ impl Authority {
     }
 
     /// As the tables have it.
-    pub fn authorities(&self) -> Rc<Authorities> {
+    pub fn authorities(&self) -> Arc<Authorities> {
         authorities(&self.der)
     }
 }
 
-pub fn authorities(der: &CertificateDer<'static>) -> Rc<Authorities> {
+pub fn authorities(der: &CertificateDer<'static>) -> Arc<Authorities> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(der.clone()).unwrap();
-    Rc::new(Authorities {
+    Arc::new(Authorities {
         source: "ConfigMap default/ca".to_owned(),
         certificates: vec![der.clone()],
         roots: Arc::new(roots),
@@ -102,8 +101,8 @@ pub fn authorities(der: &CertificateDer<'static>) -> Rc<Authorities> {
 
 impl Issued {
     /// As the tables have it.
-    pub fn certificate(&self, names: &[&str]) -> Rc<Certificate> {
-        Rc::new(Certificate {
+    pub fn certificate(&self, names: &[&str]) -> Arc<Certificate> {
+        Arc::new(Certificate {
             secret: NamespacedName::new("default", "tls"),
             key: Arc::clone(&self.key),
             not_after: None,

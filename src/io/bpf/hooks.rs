@@ -19,6 +19,7 @@ use super::TcHook;
 use super::error::BpfError;
 use super::object::Program;
 use super::sys;
+use crate::arrange::Arrange;
 use crate::io::netlink::{Netlink, tc};
 
 const TCX: &str = "l2_announce-";
@@ -55,7 +56,7 @@ impl Hooks {
                 index.parse().ok()
             })
             .collect();
-        found.sort_unstable();
+        found.arrange();
         found.dedup();
         Ok(found)
     }

@@ -15,6 +15,7 @@ mod hooks;
 mod object;
 mod sys;
 
+use crate::arrange::{Arrange, Gather};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
@@ -286,13 +287,13 @@ impl Bpf {
 
     /// Makes the announced addresses exactly these, writing differences only.
     pub fn sync_addresses(&mut self, wanted: &[Announced]) -> Result<Changes, BpfError> {
-        let keys: BTreeSet<_> = wanted.iter().map(|a| (a.ifindex, to_wire(a.ip))).collect();
+        let keys: BTreeSet<_> = wanted.iter().map(|a| (a.ifindex, to_wire(a.ip))).gather();
         let gone: Vec<_> = self
             .announced
             .keys()
             .filter(|key| !keys.contains(&(key.ifindex, key.addr)))
             .copied()
-            .collect();
+            .gather();
         let mut changes = Changes::default();
         for key in gone {
             self.remove_address(key.ifindex, from_wire(key.addr))?;
@@ -321,7 +322,7 @@ impl Bpf {
             };
             found.push(AnnouncedState { address, replies: value.replies });
         }
-        found.sort_unstable_by_key(|s| (s.address.ifindex, s.address.ip));
+        found.arrange_by_key(|s| (s.address.ifindex, s.address.ip));
         Ok(found)
     }
 
@@ -370,7 +371,7 @@ impl Bpf {
     /// Makes the steered addresses exactly these, writing differences only.
     pub fn sync_steering(&mut self, wanted: &[Steered<'_>]) -> Result<Changes, BpfError> {
         let keys: BTreeSet<_> =
-            wanted.iter().map(|s| steer_key(s.ip, s.port, s.transport)).collect();
+            wanted.iter().map(|s| steer_key(s.ip, s.port, s.transport)).gather();
         let gone: Vec<_> = self.steered.keys().filter(|k| !keys.contains(k)).copied().collect();
         let mut changes = Changes::default();
         for key in gone {
@@ -390,7 +391,7 @@ impl Bpf {
             return Ok(*slot);
         }
         // Slots in the table but not ours hold sockets of a predecessor that may still be serving.
-        let used: BTreeSet<u32> = self.slots.values().chain(self.uses.keys()).copied().collect();
+        let used: BTreeSet<u32> = self.slots.values().chain(self.uses.keys()).copied().gather();
         let slot = (0..MAX_SOCKETS)
             .find(|slot| !used.contains(slot))
             .ok_or(BpfError::Full { map: "sockets", limit: MAX_SOCKETS })?;

@@ -1,5 +1,6 @@
 //! From the built-in object file to maps and loaded programs.
 
+use crate::arrange::Arrange;
 use std::collections::HashSet;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
@@ -50,7 +51,7 @@ pub(super) fn load(dir: &Path) -> Result<Loaded, BpfError> {
     let mut object = aya_obj::Object::parse(OBJECT).map_err(broken)?;
     let mut definitions: Vec<_> = object.maps.drain().collect();
     // Always the same first one, so that what fails again is the same complaint, with the same "since".
-    definitions.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    definitions.arrange_by(|(a, _), (b, _)| a.cmp(b));
     let mut maps = Vec::new();
     for (name, definition) in definitions {
         let fd = open_map(dir, &name, &definition)?;

@@ -107,7 +107,7 @@ impl Server<Message> for Files {
         // First watch, then read: what changes in between is seen twice rather than never.
         directories.watch_all(inotify.as_ref());
         let files = directories.read_all();
-        out.send(wiring::MANIFESTS, Message::Files(Rc::new(files)));
+        out.send(wiring::MANIFESTS, Message::Files(std::sync::Arc::new(files)));
         self.restore(None, out);
         if !directories.sources.is_empty() {
             let watching = watch(Rc::clone(&self.shared), inotify, self.mailer.clone());
@@ -139,7 +139,7 @@ impl Server<Message> for Files {
     fn peer_restarted(&mut self, _now: Time, peer: ServerId, out: &mut Outbox<Message>) {
         if peer == wiring::MANIFESTS {
             let files = self.shared.borrow_mut().read_all();
-            out.send(peer, Message::Files(Rc::new(files)));
+            out.send(peer, Message::Files(std::sync::Arc::new(files)));
         }
         self.restore(Some(peer), out);
     }
@@ -287,7 +287,7 @@ impl Directories {
         if files.changes.is_empty() && !files.complete && self.missing == missing_before {
             return;
         }
-        let is_sent = mailer.send(wiring::MANIFESTS, Message::Files(Rc::new(files)));
+        let is_sent = mailer.send(wiring::MANIFESTS, Message::Files(std::sync::Arc::new(files)));
         self.is_resend_due = !is_sent;
     }
 

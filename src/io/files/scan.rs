@@ -4,7 +4,7 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::api::file::{FileState, MAX_FILE_BYTES};
 
@@ -148,7 +148,7 @@ pub fn read_once(sources: &[PathBuf]) -> (Vec<ReadFile>, Vec<PathBuf>) {
     (files, listing.subdirectories)
 }
 
-fn try_read(path: &Path) -> Result<(Stamp, Rc<[u8]>), String> {
+fn try_read(path: &Path) -> Result<(Stamp, Arc<[u8]>), String> {
     // Not blocking: a FIFO in the directory must not hold up the loop.
     let file = File::options()
         .read(true)

@@ -12,6 +12,7 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use smol::Task;
@@ -20,6 +21,7 @@ use super::event_loop::spawn;
 use super::reactor::AsyncFd;
 use crate::api::address::IfIndex;
 use crate::api::{Message, wiring};
+use crate::arrange::Gather;
 use crate::kernel::{Mailer, Outbox, Server, ServerId, Time};
 use crate::proto::{ndp, vrrp};
 
@@ -37,7 +39,7 @@ const PEER_MESSAGES_PER_SECOND: u32 = 100;
 /// The driver. A server by itself: its tasks read, it writes.
 pub struct Lan {
     mailer: Mailer<Message>,
-    wanted: Rc<[(IfIndex, Vec<IpAddr>)]>,
+    wanted: Arc<[(IfIndex, Vec<IpAddr>)]>,
     ports: BTreeMap<IfIndex, Port>,
     /// What could not be opened; said once.
     failed: BTreeSet<IfIndex>,
@@ -65,7 +67,7 @@ impl Lan {
     pub fn new(mailer: Mailer<Message>) -> Self {
         Self {
             mailer,
-            wanted: Rc::new([]),
+            wanted: Arc::new([]),
             ports: BTreeMap::new(),
             failed: BTreeSet::new(),
             check_at: Time::ZERO,
@@ -75,7 +77,7 @@ impl Lan {
 
     /// Opens what is wanted and not open, and closes the rest.
     fn listen(&mut self) {
-        let wanted = Rc::clone(&self.wanted);
+        let wanted = Arc::clone(&self.wanted);
         self.ports.retain(|index, _| wanted.iter().any(|(it, _)| it == index));
         self.failed.retain(|index| wanted.iter().any(|(it, _)| it == index));
         for (index, addresses) in &*wanted {
@@ -238,13 +240,13 @@ impl Port {
                 IpAddr::V6(address) => Some(ndp::solicited_node(*address)),
                 IpAddr::V4(_) => None,
             })
-            .collect();
+            .gather();
         for group in self.groups.difference(&wanted) {
             if let Err(error) = socket::leave(fd, index, (*group).into()) {
                 log::warn!("{}: leaving {group} failed: {error}", self.name);
             }
         }
-        let mut joined: BTreeSet<Ipv6Addr> = self.groups.intersection(&wanted).copied().collect();
+        let mut joined: BTreeSet<Ipv6Addr> = self.groups.intersection(&wanted).copied().gather();
         for group in wanted.difference(&self.groups) {
             match socket::join(fd, index, (*group).into()) {
                 Ok(()) => {

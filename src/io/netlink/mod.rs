@@ -9,6 +9,7 @@ pub(crate) mod tc;
 #[cfg(test)]
 mod tests;
 
+use crate::arrange::Arrange;
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
@@ -224,7 +225,7 @@ impl Netlink {
             )?);
         }
         // A kernel without IPv6 answers a dump of that family with every family's routes.
-        found.sort_unstable();
+        found.arrange();
         found.dedup();
         Ok(found)
     }

@@ -73,7 +73,7 @@ fn known_x(name: &[u8]) -> Option<Known> {
 }
 
 #[inline]
-fn dashed(b: u8) -> u8 {
+pub(super) fn dashed(b: u8) -> u8 {
     if b == b'_' { b'-' } else { b.to_ascii_lowercase() }
 }
 

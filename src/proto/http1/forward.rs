@@ -5,6 +5,7 @@
 //! address are never copied: they are written anew (ING-13; Envoy's `use_remote_address`).
 use super::field::{Known, known};
 use super::request::Upgrade;
+use super::trust::{self, Trust, client_of, walk};
 use super::{BodyFraming, Header, RequestHead, RequestId, ResponseHead, Version, offset_in};
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -26,9 +27,8 @@ pub struct ForwardContext<'a> {
     pub proto: &'static str,
     /// Used unless an internal client brought its own.
     pub request_id: &'a RequestId,
-    /// Proxies before this one whose X-Forwarded-For entries are believed (Envoy's
-    /// `xff_num_trusted_hops`).
-    pub trusted_hops: u8,
+    /// Whose X-Forwarded-For and the like are believed.
+    pub trust: Trust<'a>,
     /// Whether the peer is appended to X-Forwarded-For; off on L7 policy listeners (ING-13).
     pub append_forwarded_for: bool,
     /// Host for an HTTP/1.0 request that has none.
@@ -66,22 +66,6 @@ pub struct SentResponse {
     pub keep_alive: bool,
 }
 
-/// The address of the client that `hops` trusted proxies before us vouch for: the peer for 0, else
-/// that entry of X-Forwarded-For counted from its end, or the peer where there is no such entry.
-#[must_use]
-pub fn trusted_client(head: &RequestHead<'_, '_>, peer: IpAddr, hops: u8) -> IpAddr {
-    if hops == 0 {
-        return peer;
-    }
-    // Bounded by the head; lines are walked from the last to the first.
-    lines_of(head.headers, head.special, Known::XForwardedFor)
-        .rev()
-        .flat_map(|value| value.rsplit(|b| *b == b','))
-        .nth(usize::from(hops) - 1)
-        .and_then(|entry| std::str::from_utf8(entry).ok()?.trim_matches([' ', '\t']).parse().ok())
-        .unwrap_or(peer)
-}
-
 /// Appends the head to send upstream to `out`. The body, if any, follows in
 /// [`RequestHead::framing`].
 pub fn write_request_head(out: &mut Vec<u8>, head: &RequestHead<'_, '_>, ctx: &ForwardContext<'_>) {
@@ -92,7 +76,8 @@ pub fn write_request_head(out: &mut Vec<u8>, head: &RequestHead<'_, '_>, ctx: &F
     }
     out.extend_from_slice(ctx.host.unwrap_or(authority).as_bytes());
     out.extend_from_slice(b"\r\n");
-    copy_lines(out, head.raw, head.headers, head.special | head.named_by_connection);
+    let skip = head.special | head.named_by_connection | ctx.trust.hearsay(head.headers);
+    copy_lines(out, head.raw, head.headers, skip);
     write_framing(out, head.framing);
     write_request_connection(out, head, ctx);
     write_client_address(out, head, ctx);
@@ -278,24 +263,34 @@ fn write_request_connection(
     }
 }
 
-/// X-Forwarded-For and -Proto, x-request-id and `x-envoy-…`, as Envoy at the edge does:
-/// whether a client is internal decides which of its own claims are kept.
+/// X-Forwarded-For and -Proto, x-request-id and `x-envoy-…`, as Envoy at the edge does. Whose claims are kept is decided
+/// by the peer's address where proxies are trusted by theirs, else by whether the client is internal.
 fn write_client_address(out: &mut Vec<u8>, head: &RequestHead<'_, '_>, ctx: &ForwardContext<'_>) {
-    let client = trusted_client(head, ctx.peer.ip(), ctx.trusted_hops);
+    let client = client_of(head, ctx.peer.ip(), ctx.trust);
     let internal = is_internal(client);
+    let keeps_id = match ctx.trust {
+        Trust::Hops(_) => internal,
+        Trust::Proxies { peer, .. } => peer,
+    };
     let (mut forwarded_for, mut proto, mut request_id) = (false, None, None);
     let mut next_for = |out: &mut Vec<u8>, value: &[u8]| {
         out.extend_from_slice(if forwarded_for { b", " } else { b"x-forwarded-for: " });
         out.extend_from_slice(value);
         forwarded_for = true;
     };
+    if let Trust::Proxies { networks, peer: true } = ctx.trust {
+        let vouched = walk(trust::forwarded_for(head).rev(), ctx.peer.ip(), networks);
+        trust::last_elements(head, vouched.elements).for_each(|element| next_for(out, element));
+    }
     for (known, value) in specials(head.headers, head.special) {
         match known {
-            Known::XForwardedFor if !value.is_empty() => next_for(out, value),
-            Known::XForwardedProto if ctx.trusted_hops > 0 => {
+            Known::XForwardedFor if matches!(ctx.trust, Trust::Hops(_)) && !value.is_empty() => {
+                next_for(out, value);
+            }
+            Known::XForwardedProto if ctx.trust.believes_peer() => {
                 proto = proto.or(Some(value)).filter(|p| matches!(*p, b"http" | b"https"));
             }
-            Known::XRequestId if internal && !value.is_empty() => {
+            Known::XRequestId if keeps_id && !value.is_empty() => {
                 request_id = request_id.or(Some(value));
             }
             _ => {}
@@ -318,11 +313,11 @@ fn write_client_address(out: &mut Vec<u8>, head: &RequestHead<'_, '_>, ctx: &For
                     Known::XEnvoy | Known::XEnvoyExternalAddress | Known::XEnvoyUpstreamServiceTime
                 )
             );
-            if kept {
+            if kept && keeps_id {
                 push_line(out, header.name, header.value);
             }
         }
-    } else if ctx.trusted_hops == 0 {
+    } else if client == ctx.peer.ip() {
         push_line(out, "x-envoy-external-address", ctx.peer.as_bytes());
     } else {
         // Writing to a Vec cannot fail.
@@ -349,7 +344,7 @@ fn specials<'s, 'b: 's>(
 }
 
 /// Values of all lines of one special header.
-fn lines_of<'s, 'b: 's>(
+pub(super) fn lines_of<'s, 'b: 's>(
     headers: &'s [Header<'b>],
     special: u128,
     wanted: Known,

@@ -9,7 +9,7 @@ use super::syntax::{Walked, walk_request, walk_response};
 use super::{
     BodyDecoder, BodyEncoder, BodyError, BodyFraming, ChunkedDecoder, ForwardContext, HeadProgress,
     HeaderSlots, Parsed, PeerAddress, RequestError, RequestHead, RequestId, ResponseContext,
-    ResponseError, ResponseTo, Version, parse_request, parse_response, write_last_chunk,
+    ResponseError, ResponseTo, Trust, Version, parse_request, parse_response, write_last_chunk,
     write_request_head, write_response_head,
 };
 use std::net::{IpAddr, Ipv4Addr};
@@ -94,7 +94,7 @@ fn forwarded_twice(head: &RequestHead<'_, '_>, peer: &PeerAddress) {
         peer,
         proto: "http",
         request_id: &id,
-        trusted_hops: 0,
+        trust: Trust::Hops(0),
         append_forwarded_for: false,
         fallback_host: "fallback",
         host: None,

@@ -19,7 +19,7 @@
 //! `request.rs`, `response.rs` heads · `authority.rs` Host · `field.rs` names and lists ·
 //! `syntax.rs` the strict line walker that names faults · `chunked.rs`, `body.rs` bodies ·
 //! `forward.rs` writers · `edit.rs` filters' changes · `respond.rs` our own answers · `reuse.rs` connection life ·
-//! `request_id.rs` · `fuzz.rs` what the fuzz targets call.
+//! `trust.rs` who the client is · `request_id.rs` · `fuzz.rs` what the fuzz targets call.
 mod authority;
 mod body;
 mod chunked;
@@ -36,6 +36,7 @@ pub mod reuse;
 mod syntax;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 pub use authority::Authority;
 pub use body::{BodyDecoder, BodyEncoder, BodyPart, LengthCounter};
@@ -47,7 +48,7 @@ pub use edit::{HeadEditor, is_editable};
 pub use error::{AuthorityFault, BodyError, ChunkFault, HeadFault, RequestError, ResponseError};
 pub use field::{is_field_name, is_field_value, list_items};
 pub use forward::{
-    ForwardContext, PeerAddress, ResponseContext, SentResponse, trusted_client, write_request_head,
+    ForwardContext, PeerAddress, ResponseContext, SentResponse, write_request_head,
     write_response_head,
 };
 pub use httparse::Header;
@@ -55,6 +56,7 @@ pub use request::{RequestHead, Upgrade, parse_request};
 pub use request_id::RequestId;
 pub use respond::{CONTINUE, LocalReply, ReplyContext, write_local_reply};
 pub use response::{ResponseHead, ResponseTo, parse_response};
+pub use trust::{MAX_FORWARDED_ELEMENTS, Trust, Vouched, client_of, scheme_of, walk};
 
 use std::mem::MaybeUninit;
 

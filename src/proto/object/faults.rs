@@ -1,6 +1,7 @@
 //! Collecting the complaints about one object.
 use crate::api::meta::{ObjectKey, Position, Str};
 use crate::api::problem::{Problem, Severity};
+use crate::arrange::Arrange;
 use crate::proto::value::Mark;
 
 /// How many complaints about one object are kept; who has more than this wrong does not need the rest.
@@ -12,6 +13,11 @@ const LONGEST_WORD: usize = 64;
 /// The complaints about one object so far.
 pub(super) struct Faults {
     file: Str,
+    /// It comes from an API server: there are no lines to point to.
+    served: bool,
+    /// It is of a kind of Kubernetes itself, checked and completed by the API server: fields that are not known here belong
+    /// to a newer version, and those without effect were often not written by a person.
+    pub(super) lenient: bool,
     problems: Vec<Problem>,
     errors: bool,
 }
@@ -24,8 +30,9 @@ pub(super) fn position(file: &Str, mark: Mark) -> Position {
 // === impl Faults ===
 
 impl Faults {
-    pub(super) fn new(file: &Str) -> Self {
-        Self { file: Str::clone(file), problems: Vec::new(), errors: false }
+    pub(super) fn new(context: super::Context<'_>) -> Self {
+        let super::Context { file, served, .. } = context;
+        Self { file: Str::clone(file), served, lenient: false, problems: Vec::new(), errors: false }
     }
 
     /// The object is not in effect because of `field`, written at `mark`.
@@ -58,7 +65,7 @@ impl Faults {
         for problem in &mut self.problems {
             problem.object = object.cloned();
         }
-        self.problems.sort();
+        self.problems.arrange();
         self.problems.dedup();
         self.problems
     }
@@ -69,7 +76,7 @@ impl Faults {
             || (severity == Severity::Error
                 && self.problems.iter().all(|problem| problem.severity == Severity::Warning))
         {
-            let position = Some(position(&self.file, mark));
+            let position = (!self.served).then(|| position(&self.file, mark));
             self.problems.push(Problem { position, object: None, field, message, severity });
         }
     }

@@ -29,7 +29,7 @@ pub fn fuzz_manifest(data: &[u8]) {
 fn check_decoding(value: Value) {
     let life = |_: &ObjectKey, _: u64| Life { generation: 1, created: 0 };
     for Decoded { outcome, problems, .. } in
-        decode(value, Context { file: &"f".into(), life: &life })
+        decode(value, Context { file: &"f".into(), served: false, life: &life })
     {
         let has_errors = problems.iter().any(|problem| problem.severity == Severity::Error);
         let is_broken = matches!(outcome, Outcome::Broken(_));

@@ -10,6 +10,7 @@ use crate::api::object::gateway::{
     FromNamespaces, FrontendValidation, Gateway, GatewayAddress, GatewayClass, GatewayListener,
     ListenerSet, ListenerTls, ObjectRef, ReferenceGrant,
 };
+use crate::arrange::Gather;
 use crate::proto::value::Value;
 
 /// The items of a list member, with their indices.
@@ -45,7 +46,7 @@ fn labels(value: Option<&Value>) -> Labels {
     let label = |member: &crate::proto::value::Member| {
         Some((Str::from(&*member.key), Str::from(member.value.as_str()?)))
     };
-    members.filter_map(label).collect()
+    members.filter_map(label).gather()
 }
 
 pub(super) fn class(meta: Meta, spec: &Value) -> GatewayClass {
@@ -83,7 +84,7 @@ pub(super) fn gateway(meta: Meta, spec: &Value, faults: &mut Faults) -> Gateway 
             .and_then(|value| value.path(&["default", "validation"]))
             .map(frontend_validation),
         frontend_validation_per_port: frontend.map_or_else(BTreeMap::new, |value| {
-            list(value, "perPort").filter_map(per_port).collect()
+            list(value, "perPort").filter_map(per_port).gather()
         }),
         default_scope: text(spec, "defaultScope") == Some("All"),
     }

@@ -14,7 +14,7 @@ fn json(object: &mut Object) -> String {
     json[at..].to_owned()
 }
 
-fn http(spec: &str) -> (Rc<HttpRoute>, String) {
+fn http(spec: &str) -> (Arc<HttpRoute>, String) {
     let text = format!(
         "apiVersion: gateway.networking.k8s.io/v1beta1\nkind: HTTPRoute\nmetadata: {{name: r}}\nspec: {spec}\n"
     );

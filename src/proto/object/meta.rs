@@ -6,6 +6,7 @@ use super::{Context, names};
 use crate::api::meta::{
     FileOrigin, Kind, Labels, Meta, NamespacedName, ObjectKey, Str, field_hash,
 };
+use crate::arrange::Arrange;
 use crate::proto::value::{Data, Mark, Value};
 
 /// The bound that Kubernetes sets to all annotations of an object together.
@@ -54,9 +55,11 @@ pub(super) fn decode(
         faults.error(mark, "metadata.annotations", message);
     }
     let key = key(kind, value)?;
-    let life = (context.life)(&key, content_hash(value));
     let origin = super::origin(context, value);
-    let uid = object_uid(&key);
+    let (uid, life) = match context.served {
+        true => identity(metadata, &key),
+        false => (object_uid(&key), (context.life)(&key, content_hash(value))),
+    };
     fill_in(value, &key, &uid, life);
     if kind == Kind::Namespace {
         labels.insert(NAME_LABEL.into(), Str::clone(&key.name.name));
@@ -72,6 +75,16 @@ pub(super) fn decode(
         origin,
         json: "".into(),
     })
+}
+
+/// What the API server has given the object. Kinds without a generation change without one.
+fn identity(metadata: &Value, key: &ObjectKey) -> (Str, super::Life) {
+    let text = |name| metadata.get(name).and_then(Value::as_str);
+    let uid = text("uid").map_or_else(|| object_uid(key), Str::from);
+    let generation = metadata.get("generation").and_then(Value::as_int).unwrap_or_default();
+    let created = text("creationTimestamp").and_then(crate::proto::calendar::unix);
+    let generation = u64::try_from(generation).unwrap_or_default();
+    (uid, super::Life { generation, created: created.unwrap_or_default() })
 }
 
 fn check_name(kind: Kind, metadata: &Value, mark: Mark, faults: &mut Faults) {
@@ -221,7 +234,7 @@ pub(super) fn file_origin(file: &Str, value: &Value) -> FileOrigin {
         };
         collect(&member.value, hash, member.mark, depth, &mut fields);
     }
-    fields.sort_unstable();
+    fields.arrange();
     fields.dedup_by_key(|field| field.0);
     FileOrigin {
         file: Str::clone(file),

@@ -12,6 +12,7 @@ mod gateway;
 mod gateway_filter;
 mod gateway_policy;
 mod gateway_route;
+mod gateway_status;
 mod gateway_tables;
 mod http_names;
 mod ingress;
@@ -25,7 +26,7 @@ mod slice;
 mod tables;
 
 use std::fmt;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::api::meta::{Kind, Meta, NamespacedName, ObjectKey, Origin, Position, Str};
 use crate::api::object::gateway::{
@@ -38,62 +39,64 @@ use crate::api::object::{
     Service,
 };
 use crate::api::problem::Problem;
-use crate::proto::value::{Data, Mark, Value, to_json_compact};
+use crate::proto::value::{Data, Mark, SyntaxError, Value, parse_json, to_json_compact};
 pub use encoding::decode_base64;
 use faults::Faults;
 pub use faults::{MAX_PROBLEMS, did_you_mean};
 pub use fuzz::fuzz_manifest;
+pub use gateway_status::{conditions, gateway_status};
 pub use meta::object_uid;
+pub use names::parse_network;
 
 /// One decoded object.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Object {
     /// v1 Namespace
-    Namespace(Rc<Namespace>),
+    Namespace(Arc<Namespace>),
     /// v1 Node
-    Node(Rc<Node>),
+    Node(Arc<Node>),
     /// v1 Pod
-    Pod(Rc<Pod>),
+    Pod(Arc<Pod>),
     /// v1 Service
-    Service(Rc<Service>),
+    Service(Arc<Service>),
     /// discovery.k8s.io/v1 EndpointSlice, or a v1 Endpoints as one slice for each of its subsets
-    EndpointSlices(Vec<Rc<EndpointSlice>>),
+    EndpointSlices(Vec<Arc<EndpointSlice>>),
     /// v1 Secret
-    Secret(Rc<Secret>),
+    Secret(Arc<Secret>),
     /// v1 ConfigMap
-    ConfigMap(Rc<ConfigMap>),
+    ConfigMap(Arc<ConfigMap>),
     /// networking.k8s.io/v1 Ingress
-    Ingress(Rc<Ingress>),
+    Ingress(Arc<Ingress>),
     /// networking.k8s.io/v1 IngressClass
-    IngressClass(Rc<IngressClass>),
+    IngressClass(Arc<IngressClass>),
     /// CiliumLoadBalancerIPPool
-    Pool(Rc<Pool>),
+    Pool(Arc<Pool>),
     /// CiliumL2AnnouncementPolicy
-    L2Policy(Rc<L2Policy>),
+    L2Policy(Arc<L2Policy>),
     /// GatewayClass
-    GatewayClass(Rc<GatewayClass>),
+    GatewayClass(Arc<GatewayClass>),
     /// Gateway
-    Gateway(Rc<Gateway>),
+    Gateway(Arc<Gateway>),
     /// ListenerSet
-    ListenerSet(Rc<ListenerSet>),
+    ListenerSet(Arc<ListenerSet>),
     /// HTTPRoute
-    HttpRoute(Rc<HttpRoute>),
+    HttpRoute(Arc<HttpRoute>),
     /// GRPCRoute
-    GrpcRoute(Rc<GrpcRoute>),
+    GrpcRoute(Arc<GrpcRoute>),
     /// TLSRoute
-    TlsRoute(Rc<L4Route>),
+    TlsRoute(Arc<L4Route>),
     /// TCPRoute
-    TcpRoute(Rc<L4Route>),
+    TcpRoute(Arc<L4Route>),
     /// UDPRoute
-    UdpRoute(Rc<L4Route>),
+    UdpRoute(Arc<L4Route>),
     /// ReferenceGrant
-    ReferenceGrant(Rc<ReferenceGrant>),
+    ReferenceGrant(Arc<ReferenceGrant>),
     /// BackendTLSPolicy
-    BackendTlsPolicy(Rc<BackendTlsPolicy>),
+    BackendTlsPolicy(Arc<BackendTlsPolicy>),
     /// XBackendTrafficPolicy
-    XBackendTrafficPolicy(Rc<BackendTrafficPolicy>),
+    XBackendTrafficPolicy(Arc<BackendTrafficPolicy>),
     /// XBackend
-    XBackend(Rc<ExternalBackend>),
+    XBackend(Arc<ExternalBackend>),
 }
 
 /// What became of one document or List item.
@@ -132,6 +135,8 @@ pub struct Life {
 pub struct Context<'c> {
     /// The file that is read.
     pub file: &'c Str,
+    /// It comes from an API server, which has checked and completed it; `file` is of no use then.
+    pub served: bool,
     /// Generation and age of an object whose content (all but metadata and status) has this hash.
     pub life: &'c dyn Fn(&ObjectKey, u64) -> Life,
 }
@@ -142,6 +147,35 @@ pub fn decode(value: Value, context: Context<'_>) -> Vec<Decoded> {
         kind.ends_with("List") && value.get("items").is_none_or(|items| items.as_str().is_none())
     });
     if is_list { decode_list(value, context) } else { vec![decode_object(value, context)] }
+}
+
+/// Decodes an object of this kind as an API server serves it in `version` (`GROUP/VERSION`).
+///
+/// # Errors
+/// It is not JSON.
+pub fn decode_served(kind: Kind, version: &str, text: &str) -> Result<Decoded, SyntaxError> {
+    let mut value = parse_json(text)?;
+    // Items of a list leave them out.
+    value.set_default("apiVersion", version);
+    value.set_default("kind", kind.as_str());
+    if let Some(metadata) = value.get_mut("metadata") {
+        metadata.remove("managedFields");
+        if let Some(annotations) = metadata.get_mut("annotations") {
+            // The object once more.
+            annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+        }
+    }
+    if kind == Kind::Node {
+        // Images and the like are most of it.
+        let addresses = value.path(&["status", "addresses"]).cloned();
+        value.remove("status");
+        if let Some(addresses) = addresses {
+            value.entry("status").set("addresses", addresses);
+        }
+    }
+    let life = |_: &ObjectKey, _| Life { generation: 0, created: 0 };
+    let context = Context { file: &Str::from(""), served: true, life: &life };
+    Ok(decode_object(value, context))
 }
 
 /// kind `List`, or `ServiceList` and the like, whose items may leave their kind out.
@@ -169,7 +203,7 @@ fn decode_list(mut list: Value, context: Context<'_>) -> Vec<Decoded> {
             .collect(),
         None | Some((_, Data::Null)) => Vec::new(),
         Some((at, _)) => {
-            let mut faults = Faults::new(context.file);
+            let mut faults = Faults::new(context);
             faults.error(at, "items", "expected a list of objects");
             vec![broken(None, mark, faults, context)]
         }
@@ -288,7 +322,7 @@ fn classify_other(version: &str, kind: &str) -> Known {
 }
 
 fn decode_object(mut value: Value, context: Context<'_>) -> Decoded {
-    let mut faults = Faults::new(context.file);
+    let mut faults = Faults::new(context);
     let mark = value.mark;
     if !matches!(value.data, Data::Map(_)) {
         faults.error(mark, "", format!("expected an object, found {}", value.describe()));
@@ -372,6 +406,9 @@ fn decode_kind(
     faults: &mut Faults,
     context: Context<'_>,
 ) -> Option<Object> {
+    let is_custom = |group: &str| group.starts_with("cilium.io/") || group.starts_with("gateway.");
+    let version = value.get("apiVersion").and_then(Value::as_str);
+    faults.lenient = context.served && !version.is_some_and(is_custom);
     schema::check(value, tables::of(kind), faults);
     let meta = meta::decode(kind, value, faults, context)?;
     schema::fill(value, tables::of(kind));
@@ -381,23 +418,23 @@ fn decode_kind(
         meta.json = to_json_compact(value).into();
     };
     let mut object = match kind {
-        Kind::Namespace => Object::Namespace(Rc::new(Namespace { meta })),
-        Kind::Node => Object::Node(Rc::new(cluster::node(meta, value))),
-        Kind::Pod => Object::Pod(Rc::new(cluster::pod(meta, value))),
-        Kind::Service => Object::Service(Rc::new(service::decode(meta, value, faults))),
+        Kind::Namespace => Object::Namespace(Arc::new(Namespace { meta })),
+        Kind::Node => Object::Node(Arc::new(cluster::node(meta, value))),
+        Kind::Pod => Object::Pod(Arc::new(cluster::pod(meta, value))),
+        Kind::Service => Object::Service(Arc::new(service::decode(meta, value, faults))),
         Kind::EndpointSlice => {
-            Object::EndpointSlices(vec![Rc::new(slice::decode(meta, value, faults))])
+            Object::EndpointSlices(vec![Arc::new(slice::decode(meta, value, faults))])
         }
         Kind::Endpoints => Object::EndpointSlices(
-            slice::decode_endpoints(meta, value, faults).into_iter().map(Rc::new).collect(),
+            slice::decode_endpoints(meta, value, faults).into_iter().map(Arc::new).collect(),
         ),
-        Kind::Secret => Object::Secret(Rc::new(cluster::secret(meta, value, faults))),
-        Kind::ConfigMap => Object::ConfigMap(Rc::new(cluster::config_map(meta, value, faults))),
-        Kind::Ingress => Object::Ingress(Rc::new(ingress::decode(meta, value, faults))),
-        Kind::IngressClass => Object::IngressClass(Rc::new(ingress::class(meta, value))),
-        Kind::CiliumLoadBalancerIPPool => Object::Pool(Rc::new(lb::pool(meta, value, faults))),
+        Kind::Secret => Object::Secret(Arc::new(cluster::secret(meta, value, faults))),
+        Kind::ConfigMap => Object::ConfigMap(Arc::new(cluster::config_map(meta, value, faults))),
+        Kind::Ingress => Object::Ingress(Arc::new(ingress::decode(meta, value, faults))),
+        Kind::IngressClass => Object::IngressClass(Arc::new(ingress::class(meta, value))),
+        Kind::CiliumLoadBalancerIPPool => Object::Pool(Arc::new(lb::pool(meta, value, faults))),
         Kind::CiliumL2AnnouncementPolicy => {
-            Object::L2Policy(Rc::new(lb::l2_policy(meta, value, faults)))
+            Object::L2Policy(Arc::new(lb::l2_policy(meta, value, faults)))
         }
         Kind::Lease => return None,
         _ => decode_gateway_kind(kind, meta, value, faults),
@@ -415,35 +452,35 @@ fn decode_gateway_kind(kind: Kind, meta: Meta, value: &mut Value, faults: &mut F
     let empty = Value::map();
     let spec = value.get("spec").unwrap_or(&empty);
     let l4_route = |faults: &mut Faults| {
-        Rc::new(gateway_route::l4_route(meta.clone(), spec, must_name_hosts, faults))
+        Arc::new(gateway_route::l4_route(meta.clone(), spec, must_name_hosts, faults))
     };
     let object = match kind {
         Kind::TlsRoute => Object::TlsRoute(l4_route(faults)),
         Kind::TcpRoute => Object::TcpRoute(l4_route(faults)),
         Kind::UdpRoute => Object::UdpRoute(l4_route(faults)),
-        Kind::Gateway => Object::Gateway(Rc::new(gateway::gateway(meta, spec, faults))),
+        Kind::Gateway => Object::Gateway(Arc::new(gateway::gateway(meta, spec, faults))),
         Kind::ListenerSet => {
-            Object::ListenerSet(Rc::new(gateway::listener_set(meta, spec, faults)))
+            Object::ListenerSet(Arc::new(gateway::listener_set(meta, spec, faults)))
         }
         Kind::HttpRoute => {
-            Object::HttpRoute(Rc::new(gateway_route::http_route(meta, spec, faults)))
+            Object::HttpRoute(Arc::new(gateway_route::http_route(meta, spec, faults)))
         }
         Kind::GrpcRoute => {
-            Object::GrpcRoute(Rc::new(gateway_route::grpc_route(meta, spec, faults)))
+            Object::GrpcRoute(Arc::new(gateway_route::grpc_route(meta, spec, faults)))
         }
         Kind::ReferenceGrant => {
-            Object::ReferenceGrant(Rc::new(gateway::reference_grant(meta, spec)))
+            Object::ReferenceGrant(Arc::new(gateway::reference_grant(meta, spec)))
         }
-        Kind::BackendTlsPolicy => Object::BackendTlsPolicy(Rc::new(
+        Kind::BackendTlsPolicy => Object::BackendTlsPolicy(Arc::new(
             gateway_policy::backend_tls_policy(meta, spec, faults),
         )),
-        Kind::XBackendTrafficPolicy => Object::XBackendTrafficPolicy(Rc::new(
+        Kind::XBackendTrafficPolicy => Object::XBackendTrafficPolicy(Arc::new(
             gateway_policy::backend_traffic_policy(meta, spec, faults),
         )),
         Kind::XBackend => {
-            Object::XBackend(Rc::new(gateway_policy::external_backend(meta, spec, faults)))
+            Object::XBackend(Arc::new(gateway_policy::external_backend(meta, spec, faults)))
         }
-        _ => Object::GatewayClass(Rc::new(gateway::class(meta, spec))),
+        _ => Object::GatewayClass(Arc::new(gateway::class(meta, spec))),
     };
     if let Some((_, versions)) = GATEWAY_KINDS.iter().find(|row| row.0 == kind) {
         value.set("apiVersion", versions[0]);
@@ -458,7 +495,7 @@ impl Object {
     fn with_meta(&mut self, mut change: impl FnMut(&mut Meta)) {
         macro_rules! change {
             ($object:expr) => {
-                if let Some(object) = Rc::get_mut($object) {
+                if let Some(object) = Arc::get_mut($object) {
                     change(&mut object.meta);
                 }
             };
@@ -513,6 +550,9 @@ pub fn endpoints_name(name: &NamespacedName) -> NamespacedName {
 
 /// The origin of an object without faults.
 fn origin(context: Context<'_>, value: &Value) -> Origin {
+    if context.served {
+        return Origin::Cluster;
+    }
     Origin::File(meta::file_origin(context.file, value))
 }
 

@@ -1,6 +1,8 @@
 //! The forms of names, labels and addresses that Kubernetes asks for.
 use std::net::IpAddr;
 
+use crate::api::address::Network;
+
 /// RFC 1123 label: lower-case letters, digits and `-`, at most 63.
 pub(super) fn dns_label(text: &str) -> Result<(), String> {
     if is_dns_label(text) {
@@ -189,6 +191,35 @@ pub(super) fn parse_cidr(text: &str) -> Result<(IpAddr, u8), String> {
         return Err(format!("`{text}`: the prefix length must be 0 to {longest}"));
     }
     Ok((address, length))
+}
+
+/// Reads `address/length` as a whole network.
+///
+/// # Errors
+/// What is wrong and what to write instead.
+pub fn parse_network(text: &str) -> Result<Network, String> {
+    let (written, length) = parse_cidr(text)?;
+    let network = |address: IpAddr| Network { address, length };
+    let lowest = match written {
+        IpAddr::V4(it) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+            IpAddr::V4((it.to_bits() & mask).into())
+        }
+        IpAddr::V6(it) if it.to_ipv4_mapped().is_some() => {
+            return Err(format!("`{text}` is an IPv4 network: write it as one"));
+        }
+        IpAddr::V6(it) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
+            IpAddr::V6((it.to_bits() & mask).into())
+        }
+    };
+    if lowest != written {
+        let (whole, longest) = (network(lowest), if written.is_ipv4() { 32 } else { 128 });
+        return Err(format!(
+            "`{text}` has bits beyond its prefix: write {whole} for the network, {written}/{longest} for the address"
+        ));
+    }
+    Ok(network(lowest))
 }
 
 /// `domain/path`, as an IngressClass' controller.

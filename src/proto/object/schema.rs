@@ -261,12 +261,12 @@ fn object(
         let path = Path::Field(path, &member.key);
         match fields.iter().find(|field| field.name == &*member.key) {
             Some(field) if member.value.data != Data::Null => {
-                if field.rule == Rule::NoEffect {
+                if field.rule == Rule::NoEffect && !faults.lenient {
                     faults.warn(member.mark, path.to_string(), "not supported yet, ignored");
                 }
                 walk(&member.value, &field.ty, &path, member.mark, faults);
             }
-            None if strict => {
+            None if strict && !faults.lenient => {
                 let names = fields.iter().map(|field| field.name);
                 faults.error(member.mark, path.to_string(), unknown_field(&member.key, names));
             }

@@ -8,6 +8,7 @@ use crate::api::object::{
     ExternalTrafficPolicy, IpFamilyPolicy, PortProtocol, Service, ServicePortSpec, ServiceType,
     TargetPort,
 };
+use crate::arrange::Gather;
 use crate::proto::value::{Mark, Value};
 
 /// Reads a Service, complains about what the schema cannot express, and fills in the defaults.
@@ -101,7 +102,7 @@ fn selector(spec: &Value, faults: &mut Faults) -> Option<Labels> {
     let label = |member: &crate::proto::value::Member| {
         Some((Str::from(&*member.key), Str::from(member.value.as_str()?)))
     };
-    (!members.is_empty()).then(|| members.iter().filter_map(label).collect())
+    (!members.is_empty()).then(|| members.iter().filter_map(label).gather())
 }
 
 fn ports(spec: &Value) -> Vec<ServicePortSpec> {

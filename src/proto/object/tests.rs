@@ -7,7 +7,7 @@ use crate::proto::value::{Document, parse_json, parse_yaml};
 fn decode_all(text: &str) -> Vec<Decoded> {
     let value = parse_yaml(Document { text, lines_before: 0 }).unwrap().unwrap();
     let life = |_: &ObjectKey, _: u64| Life { generation: 3, created: 1_755_953_577 };
-    decode(value, Context { file: &"f.yaml".into(), life: &life })
+    decode(value, Context { file: &"f.yaml".into(), served: false, life: &life })
 }
 
 pub(super) fn object(text: &str) -> Object {
@@ -18,7 +18,7 @@ pub(super) fn object(text: &str) -> Object {
     object
 }
 
-fn service(text: &str) -> Rc<Service> {
+fn service(text: &str) -> Arc<Service> {
     let Object::Service(service) = object(text) else { panic!("not a Service") };
     service
 }

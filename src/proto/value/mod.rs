@@ -10,6 +10,7 @@ pub use json::{parse_json, parse_json_stream};
 pub use write::{to_json_compact, to_json_pretty, to_yaml};
 pub use yaml::{Document, MAX_NODES, parse_yaml, split_documents};
 
+use crate::arrange::Arrange;
 use std::fmt;
 
 /// How deep lists and maps may be nested. Kubernetes objects stay below 30; the bound keeps recursive
@@ -208,7 +209,7 @@ impl Value {
     pub fn sort(&mut self) {
         match &mut self.data {
             Data::Map(members) => {
-                members.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+                members.arrange_by(|a, b| a.key.cmp(&b.key));
                 members.iter_mut().for_each(|member| member.value.sort());
             }
             Data::List(items) => items.iter_mut().for_each(Self::sort),

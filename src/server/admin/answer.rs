@@ -1,5 +1,5 @@
 //! Which question gets which answer. No sockets here: a test calls [`answer`].
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::explain::{Question, explain};
 use super::http::Request;
@@ -148,9 +148,9 @@ fn routes_answer(state: &State) -> Answer {
     let mut sources = Vec::new();
     for listener in state.all_listeners() {
         let own = addresses.get(&place_of(&listener)).cloned().unwrap_or_default();
-        let own: Rc<[_]> = own.into();
+        let own: Arc<[_]> = own.into();
         for source in routes::sources(&listener) {
-            sources.push((Rc::clone(&listener), Rc::clone(&own), source));
+            sources.push((Arc::clone(&listener), Arc::clone(&own), source));
         }
     }
     let items = sources

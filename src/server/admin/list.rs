@@ -13,6 +13,7 @@ use crate::api::endpoint::{Endpoint, ServicePort};
 use crate::api::meta::{Kind, NamespacedName, ObjectKey, Origin};
 use crate::api::object::{Service, ServiceType};
 use crate::api::route::ListenerProtocol;
+use crate::arrange::Arrange;
 use crate::proto::value::{Data, Value};
 
 /// `{"namespace": …, "name": …}`
@@ -117,7 +118,7 @@ pub(super) fn backend_endpoint(endpoint: &Endpoint) -> Value {
 /// Every Service port in order; each is an item for [`endpoints_of_port`].
 pub(super) fn service_ports(state: &State) -> Vec<ServicePort> {
     let mut ports: Vec<ServicePort> = state.endpoints.by_port.keys().cloned().collect();
-    ports.sort_unstable();
+    ports.arrange();
     ports
 }
 
@@ -165,14 +166,14 @@ pub(super) fn addresses(state: &State) -> Vec<Value> {
         let mut identity: Vec<String> =
             pod.meta.labels.iter().map(|(key, value)| format!("k8s:{key}={value}")).collect();
         identity.push(format!("k8s:io.kubernetes.pod.namespace={namespace}"));
-        identity.sort();
+        identity.arrange();
         let owner = ObjectKey { kind: Kind::Pod, name: pod.meta.name.clone() };
         for &address in &pod.ips {
             let source = source(&pod.meta.origin);
             all.push((address, address_item(address, &identity, source, &owner)));
         }
     }
-    all.sort_by_key(|(address, _)| *address);
+    all.arrange_by_key(|(address, _)| *address);
     all.into_iter().map(|(_, json)| json).collect()
 }
 

@@ -23,7 +23,6 @@
 //! progress end with what they know, and the new one is sent everything again.
 mod answer;
 mod explain;
-mod gateway_status;
 pub mod http;
 mod list;
 mod metrics;
@@ -44,7 +43,7 @@ use smol::Task;
 
 use crate::api::Message;
 use crate::api::config::Config;
-use crate::io::admin_socket::AdminSocket;
+use crate::io::admin_socket::{AdminSocket, SocketError};
 use crate::io::event_loop::spawn_connection;
 use crate::kernel::{Mailer, Outbox, Server, ServerId, Time};
 use answer::Scope;
@@ -66,6 +65,22 @@ pub struct AdminSockets {
     pub metrics: Option<AdminSocket>,
 }
 
+// === impl AdminSockets ===
+
+impl AdminSockets {
+    /// Listens where the settings say.
+    ///
+    /// # Errors
+    /// An address is in use, or not permitted.
+    pub fn open(config: &Config) -> Result<Self, SocketError> {
+        let metrics = match config.metrics.as_str() {
+            "" => None,
+            address => Some(AdminSocket::bind_metrics(address)?),
+        };
+        Ok(Self { admin: Some(AdminSocket::bind_admin(&config.admin)?), metrics })
+    }
+}
+
 /// The server.
 pub struct Admin {
     state: Rc<RefCell<State>>,
@@ -79,7 +94,7 @@ impl Admin {
     /// A server that shows `config` and the kernel's reports, and answers on `sockets`. `started` is when
     /// the program started.
     pub fn new(
-        config: Rc<Config>,
+        config: std::sync::Arc<Config>,
         started: Time,
         mailer: Mailer<Message>,
         sockets: &AdminSockets,

@@ -1,15 +1,17 @@
 //! Objects as JSON: the text they were read from, or their fields if Pilus made them, plus their status.
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::moment::rfc3339;
+use super::resource;
 use super::state::State;
-use super::{gateway_status, resource};
 use crate::api::meta::{Kind, Labels, Meta, NamespacedName, ObjectKey};
 use crate::api::object::{
     EndpointSlice, Lease, Node, Pod, PortProtocol, Secret, Service, ServiceType, TargetPort,
 };
 use crate::api::objects::HasMeta;
 use crate::api::query::ShownStatus;
+use crate::arrange::Arrange;
+use crate::proto::object::{conditions, gateway_status};
 use crate::proto::value::{Data, Value, parse_json};
 
 /// Endpoints objects are kept among the EndpointSlices under this prefix.
@@ -19,18 +21,18 @@ const ENDPOINTS_PREFIX: &str = "endpoints/";
 #[derive(Clone)]
 pub(super) enum Object {
     /// Kinds whose JSON is that of their metadata and whose status has no typed part.
-    Plain(Kind, Rc<dyn HasMeta>),
-    Node(Rc<Node>),
-    Pod(Rc<Pod>),
-    Service(Rc<Service>),
+    Plain(Kind, Arc<dyn HasMeta>),
+    Node(Arc<Node>),
+    Pod(Arc<Pod>),
+    Service(Arc<Service>),
     /// An EndpointSlice.
-    Slice(Rc<EndpointSlice>),
+    Slice(Arc<EndpointSlice>),
     /// A declared Endpoints object.
-    Endpoints(Rc<EndpointSlice>),
+    Endpoints(Arc<EndpointSlice>),
     /// The Endpoints that Kubernetes would keep for a Service.
-    EndpointsOf(Rc<Service>),
-    Secret(Rc<Secret>),
-    Lease(Rc<Lease>),
+    EndpointsOf(Arc<Service>),
+    Secret(Arc<Secret>),
+    Lease(Arc<Lease>),
 }
 
 /// All objects of `kind` in `namespace` (all namespaces if None), in the order of their names.
@@ -58,7 +60,7 @@ pub(super) fn select(state: &State, kind: Kind, namespace: Option<&str>) -> Vec<
             .endpoint_slices
             .iter()
             .filter(|(name, slice)| inside(name) && !is_endpoints(slice))
-            .map(|(_, slice)| Object::Slice(Rc::clone(slice)))
+            .map(|(_, slice)| Object::Slice(Arc::clone(slice)))
             .collect(),
         Kind::Endpoints => endpoints(state, &inside),
         Kind::Secret => all!(objects.secrets, Object::Secret),
@@ -94,18 +96,18 @@ fn endpoints(state: &State, inside: &dyn Fn(&NamespacedName) -> bool) -> Vec<Obj
     for slice in objects.endpoint_slices.values() {
         if let Some(name) = slice.meta.name.name.strip_prefix(ENDPOINTS_PREFIX) {
             let name = NamespacedName::new(&slice.meta.name.namespace, name);
-            found.push((name, Object::Endpoints(Rc::clone(slice))));
+            found.push((name, Object::Endpoints(Arc::clone(slice))));
         }
     }
     let declared = found.len();
     for (name, service) in &*objects.services {
         let known = found[..declared].binary_search_by(|(other, _)| other.cmp(name)).is_ok();
         if !known && service.kind != ServiceType::ExternalName {
-            found.push((name.clone(), Object::EndpointsOf(Rc::clone(service))));
+            found.push((name.clone(), Object::EndpointsOf(Arc::clone(service))));
         }
     }
     found.retain(|(name, _)| inside(name));
-    found.sort_by(|left, right| left.0.cmp(&right.0));
+    found.arrange_by(|left, right| left.0.cmp(&right.0));
     found.into_iter().map(|(_, object)| object).collect()
 }
 
@@ -210,7 +212,7 @@ impl Object {
     fn status(&self, shown: Option<&ShownStatus>) -> Option<Value> {
         let generation = self.meta().generation;
         if matches!(resource::of(self.kind()).group, resource::GATEWAY | resource::EXPERIMENTAL) {
-            return gateway_status::status(self.kind(), shown, generation);
+            return gateway_status(self.kind(), shown, generation);
         }
         let mut status = Value::map();
         match self {
@@ -235,7 +237,7 @@ impl Object {
             _ => {}
         }
         if let Some(shown) = shown.filter(|shown| !shown.conditions.is_empty()) {
-            status.set("conditions", gateway_status::conditions(&shown.conditions, generation));
+            status.set("conditions", conditions(&shown.conditions, generation));
         }
         (!status.members().is_empty()).then_some(status)
     }

@@ -6,7 +6,7 @@
 //! `match` is `Exact`, `PathPrefix` or `RegularExpression` of a path; `SNI` of a TLS name, with `tls`: `Passthrough` or
 //! `Terminate`; `Any` where a port forwards everything.
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::explain::{
     conditions_in_words, filters_in_words, redirect_in_words, retry_in_words, session_in_words,
@@ -17,6 +17,7 @@ use crate::api::route::{
     Action, Backend, Candidates, Conditions, Filters, Listener, Route, Target, TlsAction,
     VirtualHost,
 };
+use crate::arrange::Arrange;
 use crate::proto::value::Value;
 
 /// Where a route is found within a listener.
@@ -30,11 +31,11 @@ struct Place<'r> {
 
 /// What one line of the list, or many, are made from.
 pub(super) enum Source {
-    Host(String, Rc<VirtualHost>),
+    Host(String, Arc<VirtualHost>),
     /// An SNI name whose bytes go on, decrypted or not.
-    Name(String, &'static str, Rc<Route>),
+    Name(String, &'static str, Arc<Route>),
     /// A port whose bytes or datagrams go on.
-    Port(Rc<Route>),
+    Port(Arc<Route>),
 }
 
 /// Names in order: exact ones, wildcards, then `*`.
@@ -44,20 +45,20 @@ fn in_order<'t, T>(
     any: Option<&'t T>,
 ) -> Vec<(String, &'t T)> {
     let mut all: Vec<_> = exact.map(|(name, it)| (name.to_string(), it)).collect();
-    all.sort_by(|left, right| left.0.cmp(&right.0));
+    all.arrange_by(|left, right| left.0.cmp(&right.0));
     let mut wild: Vec<_> = wildcard.map(|(name, it)| (format!("*.{name}"), it)).collect();
-    wild.sort_by(|left, right| left.0.cmp(&right.0));
+    wild.arrange_by(|left, right| left.0.cmp(&right.0));
     all.extend(wild);
     all.extend(any.map(|it| ("*".to_owned(), it)));
     all
 }
 
 /// The virtual hosts of a listener.
-pub(super) fn hosts(listener: &Listener) -> Vec<(String, Rc<VirtualHost>)> {
+pub(super) fn hosts(listener: &Listener) -> Vec<(String, Arc<VirtualHost>)> {
     let table = &listener.hosts;
     let wildcard = table.wildcard.iter().chain(&table.suffix);
     let all = in_order(table.exact.iter(), wildcard, table.any.as_ref());
-    all.into_iter().map(|(name, host)| (name, Rc::clone(host))).collect()
+    all.into_iter().map(|(name, host)| (name, Arc::clone(host))).collect()
 }
 
 /// Everything in a listener that has routes, in order.
@@ -69,18 +70,18 @@ pub(super) fn sources(listener: &Listener) -> Vec<Source> {
     for (name, action) in in_order(table.exact.iter(), wildcard, table.default.as_ref()) {
         match action {
             TlsAction::Passthrough(route) => {
-                all.push(Source::Name(name, "Passthrough", Rc::clone(route)));
+                all.push(Source::Name(name, "Passthrough", Arc::clone(route)));
             }
             TlsAction::Terminate(termination) => {
                 let forward = termination.forward.iter();
                 all.extend(
-                    forward.map(|it| Source::Name(name.clone(), "Terminate", Rc::clone(it))),
+                    forward.map(|it| Source::Name(name.clone(), "Terminate", Arc::clone(it))),
                 );
             }
-            TlsAction::Refuse(_) => {}
+            TlsAction::Refuse(_) | TlsAction::Reset(_) => {}
         }
     }
-    all.extend(listener.forward.iter().map(|route| Source::Port(Rc::clone(route))));
+    all.extend(listener.forward.iter().map(|route| Source::Port(Arc::clone(route))));
     all
 }
 
@@ -128,7 +129,7 @@ fn paths<'h>(
     let by_length =
         |left: &str, right: &str| right.len().cmp(&left.len()).then_with(|| left.cmp(right));
     let mut exact: Vec<_> = host.exact.iter().collect();
-    exact.sort_by(|left, right| by_length(left.0, right.0));
+    exact.arrange_by(|left, right| by_length(left.0, right.0));
     for (path, all) in exact {
         each("Exact", path, all);
     }
@@ -136,7 +137,7 @@ fn paths<'h>(
         each("RegularExpression", &regex.pattern, all);
     }
     let mut prefix: Vec<_> = host.prefix.iter().collect();
-    prefix.sort_by(|left, right| by_length(left.0, right.0));
+    prefix.arrange_by(|left, right| by_length(left.0, right.0));
     for (path, all) in prefix {
         each("PathPrefix", if path.is_empty() { "/" } else { path }, all);
     }

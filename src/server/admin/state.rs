@@ -1,7 +1,7 @@
 //! What the admin server was last told, shared with the tasks that answer questions.
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::api::Message;
 use crate::api::address::{Assignments, Port};
@@ -13,26 +13,27 @@ use crate::api::meta::{Kind, NamespacedName, ObjectKey};
 use crate::api::object::Service;
 use crate::api::query::View;
 use crate::api::route::{Listener, ListenerTable, RouteTable};
+use crate::arrange::Arrange;
 use crate::kernel::{Mailer, ServerReport, Time};
 
 /// Figures of another part of the program, asked for with each `/metrics`: metric name (without the
 /// prefix `pilus_`, `_total` at the end marks a counter) and value.
-pub type Counters = Rc<dyn Fn() -> Vec<(&'static str, u64)>>;
+pub type Counters = Arc<dyn Fn() -> Vec<(&'static str, u64)>>;
 
 /// The last of each whole-state message. Cloning is cheap: a task that writes a long answer keeps the
 /// state it began with.
 #[derive(Clone)]
 pub(super) struct State {
-    pub(super) config: Rc<Config>,
+    pub(super) config: Arc<Config>,
     pub(super) started: Time,
-    pub(super) view: Rc<View>,
-    pub(super) assignments: Rc<Assignments>,
-    pub(super) announcements: Rc<Announcements>,
-    pub(super) programmed: Option<Rc<Programmed>>,
-    pub(super) datapath: Rc<DatapathReport>,
-    pub(super) endpoints: Rc<Endpoints>,
-    pub(super) routes: Rc<RouteTable>,
-    pub(super) listeners: Rc<ListenerTable>,
+    pub(super) view: Arc<View>,
+    pub(super) assignments: Arc<Assignments>,
+    pub(super) announcements: Arc<Announcements>,
+    pub(super) programmed: Option<Arc<Programmed>>,
+    pub(super) datapath: Arc<DatapathReport>,
+    pub(super) endpoints: Arc<Endpoints>,
+    pub(super) routes: Arc<RouteTable>,
+    pub(super) listeners: Arc<ListenerTable>,
     pub(super) mailer: Option<Mailer<Message>>,
     pub(super) counters: Vec<Counters>,
 }
@@ -48,18 +49,18 @@ pub(super) const fn place_of(listener: &Listener) -> Place<'_> {
 // === impl State ===
 
 impl State {
-    pub(super) fn new(config: Rc<Config>) -> Self {
+    pub(super) fn new(config: Arc<Config>) -> Self {
         Self {
             config,
             started: Time::ZERO,
-            view: Rc::default(),
-            assignments: Rc::default(),
-            announcements: Rc::default(),
+            view: Arc::default(),
+            assignments: Arc::default(),
+            announcements: Arc::default(),
             programmed: None,
-            datapath: Rc::default(),
-            endpoints: Rc::default(),
-            routes: Rc::default(),
-            listeners: Rc::default(),
+            datapath: Arc::default(),
+            endpoints: Arc::default(),
+            routes: Arc::default(),
+            listeners: Arc::default(),
             mailer: None,
             counters: Vec::new(),
         }
@@ -109,14 +110,14 @@ impl State {
     }
 
     /// All listeners: those with addresses, and those that have none yet.
-    pub(super) fn all_listeners(&self) -> Vec<Rc<Listener>> {
-        let mut all: Vec<Rc<Listener>> = if self.listeners.all.is_empty() {
+    pub(super) fn all_listeners(&self) -> Vec<Arc<Listener>> {
+        let mut all: Vec<Arc<Listener>> = if self.listeners.all.is_empty() {
             &self.routes.listeners
         } else {
             &self.listeners.all
         }
         .clone();
-        all.sort_by(|left, right| place_of(left).cmp(&place_of(right)));
+        all.arrange_by(|left, right| place_of(left).cmp(&place_of(right)));
         all
     }
 
@@ -127,7 +128,7 @@ impl State {
             addresses.entry(place_of(listener)).or_default().push(*address);
         }
         for list in addresses.values_mut() {
-            list.sort_unstable();
+            list.arrange();
         }
         addresses
     }

@@ -10,6 +10,7 @@ use crate::api::config::{Config, IngressMode};
 use crate::api::meta::{Kind, Meta, Origin};
 use crate::api::objects::HasMeta;
 use crate::api::problem::{Problem, Severity};
+use crate::arrange::Gather;
 use crate::kernel::{ServerReport, ServerState};
 use crate::proto::value::Value;
 
@@ -107,6 +108,7 @@ fn sources(state: &State) -> Value {
     let (files, generated) = count_origins(state);
     Value::map()
         .with("directories", directories.collect::<Vec<_>>())
+        .with_some("kubernetes", state.config.kubernetes.as_ref().map(ToString::to_string))
         .with("files", files)
         .with("objects", counts.iter().map(|(_, count)| count).sum::<usize>())
         .with("generated", generated)
@@ -166,7 +168,7 @@ fn count_origins(state: &State) -> (usize, usize) {
 
 fn listeners(state: &State) -> Vec<Value> {
     let addresses = state.listener_addresses();
-    let item = |listener: &std::rc::Rc<crate::api::route::Listener>| {
+    let item = |listener: &std::sync::Arc<crate::api::route::Listener>| {
         let own = addresses.get(&place_of(listener)).map_or(&[][..], |it| it);
         let hosts = hosts(listener);
         let routes: usize = hosts
@@ -233,7 +235,9 @@ pub(super) fn config(config: &Config) -> BTreeMap<&'static str, String> {
         IngressMode::Shared => "shared",
         IngressMode::Dedicated => "dedicated",
     };
-    BTreeMap::from([
+    [
+        ("access-log", config.access_log.as_ref().map_or(String::new(), ToString::to_string)),
+        ("access-log-format", config.access_log_format.name().to_owned()),
         ("admin", config.admin.clone()),
         ("bpf-root", config.bpf_root.display().to_string()),
         ("enable-bpf", (!config.no_bpf).to_string()),
@@ -259,6 +263,7 @@ pub(super) fn config(config: &Config) -> BTreeMap<&'static str, String> {
         ("ingress-https-port", config.host_ports.1.to_string()),
         ("interfaces", join(config.interfaces.iter().map(ToString::to_string).collect())),
         ("l2-announcements-advert-interval", format!("{:?}", config.advert_interval)),
+        ("kubernetes", config.kubernetes.as_ref().map_or(String::new(), ToString::to_string)),
         ("loadbalancer-l7-algorithm", "round_robin".to_owned()),
         ("manifests", join(config.manifests.iter().map(|it| it.display().to_string()).collect())),
         ("metrics", config.metrics.clone()),
@@ -269,7 +274,10 @@ pub(super) fn config(config: &Config) -> BTreeMap<&'static str, String> {
         ),
         ("node-name", config.node.to_string()),
         ("state-dir", config.state_dir.display().to_string()),
-    ])
+        ("trusted-proxies", join(config.trusted_proxies.iter().map(ToString::to_string).collect())),
+    ]
+    .into_iter()
+    .gather()
 }
 
 /// `/v1/config`

@@ -3,7 +3,7 @@ use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::answer::{Scope, answer};
@@ -36,7 +36,7 @@ fn with_server<T: Send + 'static>(
     let sockets = AdminSockets { admin: Some(socket), metrics: None };
     let kernel: Kernel<Message> = Kernel::new();
     let mailer = kernel.mailer(wiring::ADMIN);
-    let _admin = Admin::new(Rc::new(Config::default()), Time::ZERO, mailer, &sockets);
+    let _admin = Admin::new(Arc::new(Config::default()), Time::ZERO, mailer, &sockets);
     let path = path(name);
     let worker = std::thread::spawn(move || client(path));
     let mut driver = EventLoop;
@@ -163,7 +163,7 @@ fn the_admin_address_must_be_a_loopback_address() {
 }
 
 fn ask(scope: Scope, target: &str) -> (u16, String) {
-    let state = State::new(Rc::new(Config::default()));
+    let state = State::new(Arc::new(Config::default()));
     let text = format!("GET {target} HTTP/1.1\r\n\r\n");
     let (request, _) = parse(text.as_bytes()).unwrap().unwrap();
     let moment = Moment { time: Time::from_nanos(5_000_000_000), unix: 1_000 };

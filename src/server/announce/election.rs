@@ -1,7 +1,7 @@
 //! Advertisements in and out.
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::claim::{Claim, Heard, Rival};
 use super::{Announce, Ignored, Key, Phase, timing};
@@ -165,7 +165,7 @@ impl Announce {
             let addresses = first.into_iter().chain(addresses.iter().copied()).collect();
             let advertisement =
                 Advertisement { vrid, priority, interval: self.interval, addresses };
-            let payload: Rc<[u8]> = advertisement.payload(source).into();
+            let payload: Arc<[u8]> = advertisement.payload(source).into();
             out.send(wiring::LAN, Message::SendVrrp(index, source, payload));
         }
     }

@@ -1,6 +1,6 @@
 //! ARP and neighbor messages: probes, announcements, and the claims of strangers.
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::claim::{Claim, State, Told};
 use super::{Announce, Ignored, Phase, timing};
@@ -178,7 +178,7 @@ fn told(claim: &mut Claim, now: Time, address: IpAddr) {
     claim.told = Some(Told { from: old.from, times, next });
 }
 
-fn probe(mac: MacAddr, address: IpAddr) -> Rc<[u8]> {
+fn probe(mac: MacAddr, address: IpAddr) -> Arc<[u8]> {
     match address {
         IpAddr::V4(address) => arp::Packet::probe(mac, address).frame(MacAddr::BROADCAST).into(),
         IpAddr::V6(address) => ndp::Message::probe(mac, address).frame().into(),

@@ -1,6 +1,6 @@
 //! This node's interfaces, as far as announcing is concerned.
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::api::address::{IfIndex, MacAddr};
 use crate::api::config::Config;
@@ -24,7 +24,7 @@ pub(super) struct Lan {
 #[derive(Debug, PartialEq)]
 pub(super) struct LanInterface {
     pub(super) index: IfIndex,
-    pub(super) name: Rc<str>,
+    pub(super) name: Arc<str>,
     pub(super) mac: MacAddr,
     pub(super) up: bool,
     /// `--interface` names it, or nothing is named.
@@ -66,7 +66,7 @@ impl LanInterface {
         let global = interface.addresses.iter().any(|own| is_global(own.address));
         Self {
             index: interface.index,
-            name: Rc::clone(&interface.name),
+            name: Arc::clone(&interface.name),
             mac: interface.mac,
             up: interface.up,
             permitted,

@@ -32,7 +32,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::address::{Assignments, IfIndex, MacAddr};
@@ -91,27 +91,27 @@ enum Phase {
 
 #[derive(Default)]
 struct Inputs {
-    objects: Option<Rc<Objects>>,
-    assignments: Option<Rc<Assignments>>,
-    endpoints: Option<Rc<Endpoints>>,
-    interfaces: Option<Rc<Interfaces>>,
+    objects: Option<Arc<Objects>>,
+    assignments: Option<Arc<Assignments>>,
+    endpoints: Option<Arc<Endpoints>>,
+    interfaces: Option<Arc<Interfaces>>,
     /// Interfaces without working hooks, and why.
     unhooked: BTreeMap<IfIndex, String>,
 }
 
 #[derive(Default)]
 struct Sent {
-    answers: Option<Rc<Answers>>,
-    announcements: Option<Rc<Announcements>>,
-    statuses: Option<Rc<Statuses>>,
+    answers: Option<Arc<Answers>>,
+    announcements: Option<Arc<Announcements>>,
+    statuses: Option<Arc<Statuses>>,
     listen: Option<Listen>,
 }
 
-type Listen = Rc<[(IfIndex, Vec<IpAddr>)]>;
+type Listen = Arc<[(IfIndex, Vec<IpAddr>)]>;
 
 /// The server.
 pub struct Announce {
-    config: Rc<Config>,
+    config: Arc<Config>,
     interval: Duration,
     unix_offset_nanos: u64,
     phase: Phase,
@@ -144,7 +144,7 @@ pub struct Announce {
 impl Announce {
     /// A server for `config.node`. `unix_offset_nanos` is what to add to the loop's clock to get
     /// nanoseconds since 1970 (`io::clock::unix_offset_nanos`), for the times in Leases.
-    pub fn new(config: Rc<Config>, unix_offset_nanos: u64) -> Self {
+    pub fn new(config: Arc<Config>, unix_offset_nanos: u64) -> Self {
         // The wire has centiseconds, and nobody wants a storm by a slip of the pen.
         let interval = config.advert_interval.clamp(Duration::from_millis(10), vrrp::MAX_INTERVAL);
         Self {
@@ -356,7 +356,7 @@ impl Announce {
         }
         let list: Listen = list.into_iter().collect();
         if self.sent.listen.as_ref() != Some(&list) {
-            out.send(wiring::LAN, Message::Listen(Rc::clone(&list)));
+            out.send(wiring::LAN, Message::Listen(Arc::clone(&list)));
             self.sent.listen = Some(list);
         }
     }

@@ -2,7 +2,7 @@
 //! which of them this node must keep quiet about (L2-02, L2-03, L2-04, L2-12).
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::interfaces::Lan;
 use super::rendezvous::{self, Candidate, MAX_WEIGHT};
@@ -14,6 +14,7 @@ use crate::api::meta::{Kind, Labels, Meta, NamespacedName, ObjectKey, Str};
 use crate::api::object::{ExternalTrafficPolicy, L2Policy, Node, Service, ServiceType};
 use crate::api::objects::Objects;
 use crate::api::problem::{Problem, Severity};
+use crate::arrange::{Arrange, Gather};
 
 /// The loadBalancerClass that Cilium gives to services announced on layer 2 (L2-03).
 const L2_CLASS: &str = "io.cilium/l2-announcer";
@@ -91,7 +92,7 @@ pub(super) fn plan(given: &Given<'_>) -> Plan {
     let wanted = planner.wanted_addresses(&policies);
     planner.place(&wanted);
     let mut plan = planner.plan;
-    plan.problems.sort();
+    plan.problems.arrange();
     plan.problems.dedup();
     plan
 }
@@ -180,7 +181,7 @@ impl<'a> Planner<'a> {
                 object.node_selector.as_ref().is_none_or(|selector| selector.matches(labels))
             });
             let nodes: BTreeSet<NodeName> =
-                nodes.map(|(node, _)| NodeName::clone(&node.name)).collect();
+                nodes.map(|(node, _)| NodeName::clone(&node.name)).gather();
             if nodes.is_empty() {
                 let hint = if self.given.objects.nodes.is_empty() {
                     "there are no Node objects; add one for each node, with its labels"
@@ -205,7 +206,7 @@ impl<'a> Planner<'a> {
     /// `--interface` with a name that this node does not have.
     fn check_named_interfaces(&mut self) {
         let Given { config, lan, .. } = self.given;
-        let is_there = |name: &Rc<str>| lan.list.iter().any(|interface| interface.name == *name);
+        let is_there = |name: &Arc<str>| lan.list.iter().any(|interface| interface.name == *name);
         for name in config.interfaces.iter().filter(|name| !is_there(name)) {
             let names: Vec<&str> = lan.list.iter().map(|it| &*it.name).collect();
             self.plan.problems.push(Problem {
@@ -314,7 +315,7 @@ impl<'a> Planner<'a> {
         let entry = wanted.entry(address).or_default();
         let mine = entry.policies.iter().filter(|policy| selects(policy.object, service));
         let mut nodes: BTreeSet<NodeName> =
-            mine.flat_map(|policy| policy.nodes.iter().cloned()).collect();
+            mine.flat_map(|policy| policy.nodes.iter().cloned()).gather();
         if nodes.is_empty() {
             entry.why_not = "no node satisfies the policy's nodeSelector".to_owned();
         } else if !nodes.contains(&self.given.config.node) {
@@ -335,7 +336,7 @@ impl<'a> Planner<'a> {
             entry.eligible = nodes;
             return;
         }
-        let both: BTreeSet<NodeName> = entry.eligible.intersection(&nodes).cloned().collect();
+        let both: BTreeSet<NodeName> = entry.eligible.intersection(&nodes).cloned().gather();
         if both.is_empty() && !nodes.is_empty() && !entry.eligible.is_empty() {
             entry.eligible.extend(nodes);
             let text = format!(
@@ -381,7 +382,7 @@ impl<'a> Planner<'a> {
     fn place(&mut self, wanted: &BTreeMap<IpAddr, Wanted<'_>>) {
         let groups = self.groups(wanted);
         let order: BTreeMap<&Group, usize> =
-            groups.values().collect::<BTreeSet<_>>().into_iter().zip(0..).collect();
+            groups.values().gather::<BTreeSet<_>>().into_iter().zip(0..).gather();
         for (&address, wanted) in wanted {
             let group = &groups[&address];
             // More than 255 groups share VRIDs: every address is settled by itself, so that is harmless.
@@ -433,13 +434,13 @@ impl<'a> Planner<'a> {
                 .map(|(node, _)| node)
                 .filter(|node| wanted.eligible.contains(&node.name))
                 .cloned()
-                .collect();
+                .gather();
             let key = address.to_string();
             let first = rendezvous::preferred(key.as_bytes(), &nodes);
             let first = first.map_or_else(|| "".into(), |node| NodeName::clone(&node.name));
             Group { eligible: wanted.eligible.clone(), first }
         };
-        wanted.iter().map(|(address, wanted)| (*address, group(address, wanted))).collect()
+        wanted.iter().map(|(address, wanted)| (*address, group(address, wanted))).gather()
     }
 
     fn priority(&self, group: &Group) -> u8 {
@@ -453,7 +454,7 @@ impl<'a> Planner<'a> {
             .map(|(node, _)| node)
             .filter(|node| group.eligible.contains(&node.name))
             .cloned()
-            .collect();
+            .gather();
         rendezvous::priority(&group.first, &nodes, me)
     }
 
@@ -504,7 +505,8 @@ impl<'a> Planner<'a> {
                 vrid,
                 priority: self.priority(group),
                 services: if quiet { Vec::new() } else { wanted.services.clone() },
-                policy: policy.map_or_else(|| "".into(), |it| Rc::clone(&it.object.meta.name.name)),
+                policy: policy
+                    .map_or_else(|| "".into(), |it| Arc::clone(&it.object.meta.name.name)),
             };
             self.plan.pairs.insert((interface.index, address), pair);
             if eligible && !on_link {

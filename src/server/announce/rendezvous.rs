@@ -2,6 +2,7 @@
 //! hashing. All nodes compute the same from the same names; a node that comes or goes moves only its own
 //! addresses.
 use crate::api::address::NodeName;
+use crate::arrange::Arrange;
 
 /// The largest weight of a node; the cost of ranking grows with it.
 pub(super) const MAX_WEIGHT: u8 = 16;
@@ -46,7 +47,7 @@ pub(super) fn preferred<'a>(key: &[u8], nodes: &'a [Candidate]) -> Option<&'a Ca
 /// depends on `first`, so that a dead node's addresses do not all fall to the same one each time.
 pub(super) fn priority(first: &str, nodes: &[Candidate], me: &str) -> u8 {
     let mut order: Vec<&Candidate> = nodes.iter().collect();
-    order.sort_by_key(|node| {
+    order.arrange_by_key(|node| {
         let ticket = score(first.as_bytes(), node);
         (&*node.name != first, std::cmp::Reverse(ticket), NodeName::clone(&node.name))
     });

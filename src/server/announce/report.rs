@@ -1,7 +1,7 @@
 //! What the server tells the data path and people.
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::claim::{Claim, Seat, State};
 use super::{Announce, Key, Phase};
@@ -13,6 +13,7 @@ use crate::api::objects::Generated;
 use crate::api::problem::{Problem, Severity};
 use crate::api::status::{Condition, ObjectStatus, Statuses, Truth};
 use crate::api::{Message, wiring};
+use crate::arrange::Arrange;
 use crate::kernel::{Outbox, Time};
 use crate::proto::calendar::date_time;
 
@@ -44,19 +45,19 @@ impl Announce {
                 claim.shown = (seat, now);
             }
         }
-        let answers = Rc::new(self.answers());
+        let answers = Arc::new(self.answers());
         if self.sent.answers.as_ref() != Some(&answers) {
-            self.sent.answers = Some(Rc::clone(&answers));
+            self.sent.answers = Some(Arc::clone(&answers));
             out.send(wiring::DATAPATH, Message::Answers(answers));
         }
-        let announcements = Rc::new(self.announcements());
+        let announcements = Arc::new(self.announcements());
         if self.sent.announcements.as_ref() != Some(&announcements) {
-            self.sent.announcements = Some(Rc::clone(&announcements));
+            self.sent.announcements = Some(Arc::clone(&announcements));
             out.send(wiring::ADMIN, Message::Announcements(announcements));
         }
-        let statuses = Rc::new(self.statuses(now));
+        let statuses = Arc::new(self.statuses(now));
         if self.sent.statuses.as_ref() != Some(&statuses) {
-            self.sent.statuses = Some(Rc::clone(&statuses));
+            self.sent.statuses = Some(Arc::clone(&statuses));
             out.send(wiring::STORE, Message::Statuses(statuses));
         }
     }
@@ -90,8 +91,8 @@ impl Announce {
         }
     }
 
-    fn interface_name(&self, index: IfIndex) -> Rc<str> {
-        self.lan.get(index).map_or_else(|| "".into(), |interface| Rc::clone(&interface.name))
+    fn interface_name(&self, index: IfIndex) -> Arc<str> {
+        self.lan.get(index).map_or_else(|| "".into(), |interface| Arc::clone(&interface.name))
     }
 
     fn announcements(&self) -> Announcements {
@@ -121,7 +122,7 @@ impl Announce {
                 priority: pair.priority,
             });
         }
-        list.sort_by(|a, b| (a.address, &a.interface).cmp(&(b.address, &b.interface)));
+        list.arrange_by(|a, b| (a.address, &a.interface).cmp(&(b.address, &b.interface)));
         Announcements { list, not_announced: self.plan.not_announced.clone() }
     }
 
@@ -172,7 +173,7 @@ impl Announce {
         let mut problems = self.plan.problems.clone();
         problems.extend(self.conflicts(now));
         let leases = self.lease_list(now);
-        let generated = Rc::new(Generated { leases, ..Generated::default() });
+        let generated = Arc::new(Generated { leases, ..Generated::default() });
         Statuses { by_object, problems, generated, ipam: None }
     }
 
@@ -210,7 +211,7 @@ impl Announce {
     }
 
     /// A Lease for each announced service (L2-05); with several addresses that of the first is shown.
-    fn lease_list(&mut self, now: Time) -> Vec<Rc<Lease>> {
+    fn lease_list(&mut self, now: Time) -> Vec<Arc<Lease>> {
         if self.phase == Phase::Leaving {
             return Vec::new();
         }
@@ -236,7 +237,7 @@ impl Announce {
                 }
                 state.holder = holder;
             }
-            leases.push(Rc::new(self.lease(service, &state)));
+            leases.push(Arc::new(self.lease(service, &state)));
             states.insert(service.clone(), state);
         }
         self.leases = states;

@@ -1,7 +1,7 @@
 //! Tests of one claim by itself; the cluster is tested in `tests/sim`.
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::claim::{Claim, Heard, Rival, State};
@@ -150,22 +150,22 @@ fn standby_inputs(addresses: Vec<IpAddr>) -> Vec<Message> {
     let service = Service { meta, kind: ServiceType::LoadBalancer, ..Service::default() };
     let policy = L2Policy { load_balancer_ips: true, ..L2Policy::default() };
     let objects = Objects {
-        services: Rc::new(BTreeMap::from([(name.clone(), Rc::new(service))])),
-        l2_policies: Rc::new(BTreeMap::from([(NamespacedName::new("", "all"), Rc::new(policy))])),
+        services: Arc::new(BTreeMap::from([(name.clone(), Arc::new(service))])),
+        l2_policies: Arc::new(BTreeMap::from([(NamespacedName::new("", "all"), Arc::new(policy))])),
         ..Objects::default()
     };
     let by_service = BTreeMap::from([(name, addresses)]);
     let assignments = Assignments { by_service, ..Assignments::default() };
     vec![
-        Message::Objects(Rc::new(objects)),
-        Message::Interfaces(Rc::new(Interfaces { list: vec![interface] })),
-        Message::Endpoints(Rc::new(Endpoints::default())),
-        Message::Assignments(Rc::new(assignments)),
+        Message::Objects(Arc::new(objects)),
+        Message::Interfaces(Arc::new(Interfaces { list: vec![interface] })),
+        Message::Endpoints(Arc::new(Endpoints::default())),
+        Message::Assignments(Arc::new(assignments)),
     ]
 }
 
 fn running(out: &mut Outbox<Message>) -> Announce {
-    let config = Rc::new(Config { node: "node-a".into(), ..Config::default() });
+    let config = Arc::new(Config { node: "node-a".into(), ..Config::default() });
     let mut server = Announce::new(config, 0);
     server.start(at(0), out);
     for message in standby_inputs(vec![ip(80)]) {
@@ -215,7 +215,7 @@ fn an_interface_without_hooks_holds_nothing() {
     let mut out = Outbox::new();
     let mut server = running(&mut out);
     let programmed = |failure: Option<&str>| {
-        Message::Programmed(Rc::new(Programmed {
+        Message::Programmed(Arc::new(Programmed {
             generation: Generation(1),
             failures: Vec::new(),
             unhooked: failure.map(|text| (IfIndex(2), text.to_owned())).into_iter().collect(),
@@ -241,13 +241,13 @@ fn an_address_beyond_the_room_of_the_hooks_is_not_routed_either() {
     let addresses: Vec<IpAddr> =
         (0..=timing::MAX_CLAIMS).map(|i| [192, 0, 3 + (i >> 8) as u8, i as u8].into()).collect();
     let mut out = Outbox::new();
-    let mut server = Announce::new(Rc::new(Config::default()), 0);
+    let mut server = Announce::new(Arc::new(Config::default()), 0);
     for message in standby_inputs(addresses.clone()) {
         server.handle(at(0), wiring::STORE, message, &mut out);
     }
     let sent = out.take();
     let find = |(_, message): &(ServerId, Message)| match message {
-        Message::Answers(answers) => Some(Rc::clone(answers)),
+        Message::Answers(answers) => Some(Arc::clone(answers)),
         _ => None,
     };
     let answers = sent.iter().find_map(find).unwrap();

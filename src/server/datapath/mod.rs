@@ -11,7 +11,7 @@ mod serving;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::api::address::{Assignments, Generation, Port};
 use crate::api::announce::Answers;
@@ -23,6 +23,7 @@ use crate::api::problem::{Problem, Severity};
 use crate::api::route::{Listener, ListenerTable, RouteTable, Serving};
 use crate::api::status::{Condition, ObjectStatus, Statuses, Truth};
 use crate::api::{Message, wiring};
+use crate::arrange::Arrange;
 use crate::kernel::{Outbox, Server, ServerId, Time};
 
 /// The condition of a Service whose listeners the hooks hold.
@@ -37,35 +38,35 @@ type Place = (IpAddr, Port, Transport);
 /// The server; see the module.
 pub struct DatapathServer {
     no_bpf: bool,
-    routes: Option<Rc<RouteTable>>,
-    assignments: Option<Rc<Assignments>>,
-    answers: Option<Rc<Answers>>,
-    interfaces: Option<Rc<Interfaces>>,
+    routes: Option<Arc<RouteTable>>,
+    assignments: Option<Arc<Assignments>>,
+    answers: Option<Arc<Answers>>,
+    interfaces: Option<Arc<Interfaces>>,
     /// Since when something has come in that has not been worked in.
     changed: Option<Time>,
-    listeners: Option<Rc<ListenerTable>>,
+    listeners: Option<Arc<ListenerTable>>,
     /// Two Services with the same address and port: the one that is not served there.
     clashes: Vec<Clash>,
     /// All places, also those that the hooks may not steer.
     places: Served,
     /// What the proxy has taken over.
-    listening: Option<(Generation, Rc<[String]>)>,
-    program: Option<Rc<Program>>,
+    listening: Option<(Generation, Arc<[String]>)>,
+    program: Option<Arc<Program>>,
     /// The routes that the current program goes with.
     program_routes: Generation,
     /// What the current program serves.
-    served: Rc<Served>,
+    served: Arc<Served>,
     /// The last acknowledgement of a current program, and what that program served.
-    acknowledged: Option<(Rc<Programmed>, Rc<Served>)>,
-    statuses: Rc<Statuses>,
-    serving: Rc<Serving>,
+    acknowledged: Option<(Arc<Programmed>, Arc<Served>)>,
+    statuses: Arc<Statuses>,
+    serving: Arc<Serving>,
     generation: Generation,
     stopping: bool,
 }
 
 /// A place of a listener that another Service has.
 struct Clash {
-    listener: Rc<Listener>,
+    listener: Arc<Listener>,
     problem: Problem,
 }
 
@@ -87,10 +88,10 @@ impl DatapathServer {
             listening: None,
             program: None,
             program_routes: Generation::default(),
-            served: Rc::default(),
+            served: Arc::default(),
             acknowledged: None,
-            statuses: Rc::default(),
-            serving: Rc::default(),
+            statuses: Arc::default(),
+            serving: Arc::default(),
             generation: Generation::default(),
             stopping: false,
         }
@@ -101,8 +102,8 @@ impl DatapathServer {
     fn update(&mut self, now: Time, out: &mut Outbox<Message>) {
         let Some(routes) = self.routes.clone() else { return };
         let assignments = match &self.assignments {
-            Some(assignments) => Rc::clone(assignments),
-            None if self.no_bpf => Rc::default(),
+            Some(assignments) => Arc::clone(assignments),
+            None if self.no_bpf => Arc::default(),
             None => return,
         };
         let served = self.join(now, &routes, &assignments, out);
@@ -133,20 +134,20 @@ impl DatapathServer {
                 let key = (address, listener.port, listener.protocol.transport());
                 if let Some(first) = table.by_address.get(&key) {
                     let problem = clash(listener, first, address);
-                    self.clashes.push(Clash { listener: Rc::clone(listener), problem });
+                    self.clashes.push(Clash { listener: Arc::clone(listener), problem });
                     continue;
                 }
-                table.by_address.insert(key, Rc::clone(listener));
+                table.by_address.insert(key, Arc::clone(listener));
                 served.entry(listener.service.clone()).or_default().push(key);
             }
         }
-        let same = |old: &Rc<ListenerTable>| is_same(old, &table) && old.routes == table.routes;
+        let same = |old: &Arc<ListenerTable>| is_same(old, &table) && old.routes == table.routes;
         if !self.listeners.as_ref().is_some_and(same) {
             table.generation =
                 self.listeners.as_ref().map_or(Generation::first(now), |l| l.generation.next());
-            let table = Rc::new(table);
-            self.listeners = Some(Rc::clone(&table));
-            out.send(wiring::PROXY, Message::Listeners(Rc::clone(&table)));
+            let table = Arc::new(table);
+            self.listeners = Some(Arc::clone(&table));
+            out.send(wiring::PROXY, Message::Listeners(Arc::clone(&table)));
             out.send(wiring::ADMIN, Message::Listeners(table));
         }
         served
@@ -160,35 +161,35 @@ impl DatapathServer {
             .filter(|(address, ..)| announced.considered.contains(address))
             .map(|&(address, port, transport)| Steer { address, port, transport })
             .collect();
-        steers.sort();
+        steers.arrange();
         let mut answers = (*announced).clone();
         if let Some(interfaces) = &self.interfaces {
             // An interface that is gone has no hook to program; announce will say so in a moment.
             answers.answers.retain(|a| interfaces.list.iter().any(|i| i.index == a.interface));
         }
         self.program_routes = routes;
-        let same = |old: &Rc<Program>| old.answers == answers && old.steers == steers;
+        let same = |old: &Arc<Program>| old.answers == answers && old.steers == steers;
         if !self.program.as_ref().is_some_and(same) {
             self.send_program(answers, steers, out);
-            self.served = Rc::new(served);
+            self.served = Arc::new(served);
         }
     }
 
     fn send_program(&mut self, answers: Answers, steers: Vec<Steer>, out: &mut Outbox<Message>) {
         self.generation = self.generation.next();
-        let program = Rc::new(Program { generation: self.generation, answers, steers });
-        self.program = Some(Rc::clone(&program));
+        let program = Arc::new(Program { generation: self.generation, answers, steers });
+        self.program = Some(Arc::clone(&program));
         out.send(wiring::BPF, Message::Program(program));
     }
 
-    fn programmed(&mut self, programmed: Rc<Programmed>, out: &mut Outbox<Message>) {
+    fn programmed(&mut self, programmed: Arc<Programmed>, out: &mut Outbox<Message>) {
         // An acknowledgement from before a restart of this server: numbers go on from there.
         self.generation = self.generation.max(programmed.generation);
         let current = self.program.as_ref().map(|program| program.generation);
         if current != Some(programmed.generation) {
             return;
         }
-        self.acknowledged = Some((programmed, Rc::clone(&self.served)));
+        self.acknowledged = Some((programmed, Arc::clone(&self.served)));
         if self.stopping {
             out.send(wiring::SIGNAL, Message::Released);
         } else {
@@ -209,10 +210,10 @@ impl DatapathServer {
                 statuses.by_object.insert(key, status);
             }
         }
-        statuses.problems.sort();
+        statuses.problems.arrange();
         if statuses != *self.statuses {
-            self.statuses = Rc::new(statuses);
-            out.send(wiring::STORE, Message::Statuses(Rc::clone(&self.statuses)));
+            self.statuses = Arc::new(statuses);
+            out.send(wiring::STORE, Message::Statuses(Arc::clone(&self.statuses)));
         }
     }
 
@@ -263,12 +264,14 @@ impl Server<Message> for DatapathServer {
 
     fn peer_restarted(&mut self, _now: Time, peer: ServerId, out: &mut Outbox<Message>) {
         match (peer, &self.program, &self.listeners) {
-            (wiring::BPF, Some(program), _) => out.send(peer, Message::Program(Rc::clone(program))),
-            (wiring::PROXY | wiring::ADMIN, _, Some(listeners)) => {
-                out.send(peer, Message::Listeners(Rc::clone(listeners)));
+            (wiring::BPF, Some(program), _) => {
+                out.send(peer, Message::Program(Arc::clone(program)))
             }
-            (wiring::ROUTE, ..) => out.send(peer, Message::Serving(Rc::clone(&self.serving))),
-            (wiring::STORE, ..) => out.send(peer, Message::Statuses(Rc::clone(&self.statuses))),
+            (wiring::PROXY | wiring::ADMIN, _, Some(listeners)) => {
+                out.send(peer, Message::Listeners(Arc::clone(listeners)));
+            }
+            (wiring::ROUTE, ..) => out.send(peer, Message::Serving(Arc::clone(&self.serving))),
+            (wiring::STORE, ..) => out.send(peer, Message::Statuses(Arc::clone(&self.statuses))),
             _ => {}
         }
     }
@@ -277,9 +280,9 @@ impl Server<Message> for DatapathServer {
 fn is_same(old: &ListenerTable, new: &ListenerTable) -> bool {
     old.all.len() == new.all.len()
         && old.by_address.len() == new.by_address.len()
-        && old.all.iter().zip(&new.all).all(|(a, b)| Rc::ptr_eq(a, b))
+        && old.all.iter().zip(&new.all).all(|(a, b)| Arc::ptr_eq(a, b))
         && old.by_address.iter().all(|(key, listener)| {
-            new.by_address.get(key).is_some_and(|other| Rc::ptr_eq(listener, other))
+            new.by_address.get(key).is_some_and(|other| Arc::ptr_eq(listener, other))
         })
 }
 

@@ -1,6 +1,6 @@
 //! Which routes are in effect here: those that the proxy has taken over and, unless there are none, the hooks too.
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::DatapathServer;
 use crate::api::address::{Generation, Port};
@@ -8,6 +8,7 @@ use crate::api::datapath::{Steer, Transport};
 use crate::api::meta::NamespacedName;
 use crate::api::route::Serving;
 use crate::api::{Message, wiring};
+use crate::arrange::Arrange;
 use crate::kernel::Outbox;
 
 /// A place that is not served, and why.
@@ -20,8 +21,8 @@ impl DatapathServer {
     pub(super) fn report_serving(&mut self, out: &mut Outbox<Message>) {
         let Some(serving) = self.serving() else { return };
         if serving != *self.serving {
-            self.serving = Rc::new(serving);
-            out.send(wiring::ROUTE, Message::Serving(Rc::clone(&self.serving)));
+            self.serving = Arc::new(serving);
+            out.send(wiring::ROUTE, Message::Serving(Arc::clone(&self.serving)));
         }
     }
 
@@ -41,7 +42,7 @@ impl DatapathServer {
             failed.push(place(&clash.listener, &clash.problem.message));
         }
         failed.extend(self.failed_in_proxy(faults));
-        failed.sort();
+        failed.arrange();
         failed.dedup();
         Some(Serving { routes: table.routes, failed })
     }

@@ -33,9 +33,9 @@ impl Bench {
         names
     }
 
-    fn program(&self) -> Rc<Program> {
+    fn program(&self) -> Arc<Program> {
         let find = |(_, message): &(ServerId, Message)| match message {
-            Message::Program(program) => Some(Rc::clone(program)),
+            Message::Program(program) => Some(Arc::clone(program)),
             _ => None,
         };
         self.sent.iter().rev().find_map(find).unwrap()
@@ -60,7 +60,7 @@ fn kernel_name(message: &Message) -> &'static str {
 
 fn programmed(generation: Generation, failures: &[&str]) -> Message {
     let failures = failures.iter().map(|&text| text.to_owned()).collect();
-    Message::Programmed(Rc::new(Programmed { generation, failures, unhooked: BTreeMap::new() }))
+    Message::Programmed(Arc::new(Programmed { generation, failures, unhooked: BTreeMap::new() }))
 }
 
 fn routes(listeners: &[(&str, u16)]) -> Message {
@@ -68,10 +68,10 @@ fn routes(listeners: &[(&str, u16)]) -> Message {
         .iter()
         .map(|&(service, port)| {
             let service = NamespacedName::new("default", service);
-            Rc::new(Listener::new(service, Port(port), ListenerProtocol::Http))
+            Arc::new(Listener::new(service, Port(port), ListenerProtocol::Http))
         })
         .collect();
-    Message::Routes(Rc::new(RouteTable { generation: Generation(1), listeners }))
+    Message::Routes(Arc::new(RouteTable { generation: Generation(1), listeners }))
 }
 
 fn assignments(list: &[(&str, &[&str])]) -> Message {
@@ -80,7 +80,7 @@ fn assignments(list: &[(&str, &[&str])]) -> Message {
         .iter()
         .map(|(service, addresses)| (NamespacedName::new("default", service), ips(addresses)))
         .collect();
-    Message::Assignments(Rc::new(Assignments { by_service, ..Assignments::default() }))
+    Message::Assignments(Arc::new(Assignments { by_service, ..Assignments::default() }))
 }
 
 /// Answers that take into account all addresses of these tests.
@@ -100,7 +100,7 @@ fn answers_considering(list: &[(&str, u32)], considered: &[&str]) -> Message {
             held: true,
         })
         .collect();
-    Message::Answers(Rc::new(Answers { answers, considered }))
+    Message::Answers(Arc::new(Answers { answers, considered }))
 }
 
 fn interfaces(list: &[u32]) -> Message {
@@ -116,7 +116,7 @@ fn interfaces(list: &[u32]) -> Message {
             addresses: vec![],
         })
         .collect();
-    Message::Interfaces(Rc::new(Interfaces { list }))
+    Message::Interfaces(Arc::new(Interfaces { list }))
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn listeners_and_steers_are_the_join() {
         assignments(&[("web", &["10.0.0.1", "fd00::1"]), ("unknown", &["10.0.0.9"])]),
     ];
     bench.send(all.clone());
-    let listeners = Rc::clone(bench.server.listeners.as_ref().unwrap());
+    let listeners = Arc::clone(bench.server.listeners.as_ref().unwrap());
     let mut keys: Vec<_> = listeners.by_address.keys().collect();
     keys.sort();
     let keys: Vec<String> = keys.iter().map(|(ip, port, _)| format!("{ip} {port}")).collect();
@@ -300,7 +300,7 @@ impl Bench {
     /// What the route server was told last: the generation, and the ports that are not served.
     fn serving(&self) -> Option<(u64, Vec<String>)> {
         let find = |(to, message): &(ServerId, Message)| match message {
-            Message::Serving(serving) if *to == wiring::ROUTE => Some(Rc::clone(serving)),
+            Message::Serving(serving) if *to == wiring::ROUTE => Some(Arc::clone(serving)),
             _ => None,
         };
         let serving = self.sent.iter().rev().find_map(find)?;
@@ -322,7 +322,7 @@ fn routes_are_in_effect_when_proxy_and_hooks_have_said_so() {
     // A newer table with the same places: the hooks have nothing to do, the proxy has.
     let Message::Routes(table) = routes(&[("web", 80), ("new", 81)]) else { panic!() };
     let newer = RouteTable { generation: Generation(2), listeners: table.listeners.clone() };
-    bench.send(vec![Message::Routes(Rc::new(newer))]);
+    bench.send(vec![Message::Routes(Arc::new(newer))]);
     assert_eq!(bench.serving(), Some((1, vec![])));
     bench.send(vec![listening(1, &[])]);
     assert_eq!(bench.serving(), Some((1, vec![])), "an old acknowledgement");

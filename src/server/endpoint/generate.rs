@@ -2,13 +2,14 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use nanoserde::SerJson as _;
 
 use super::select::Target;
 use crate::api::meta::{Labels, Meta, NamespacedName, Origin, Str};
 use crate::api::object::{EndpointSlice, PortProtocol, Service, SliceEndpoint, SlicePort};
+use crate::arrange::Arrange;
 
 /// How many endpoints one slice lists; the default of Kubernetes.
 const MAX_ENDPOINTS: usize = 100;
@@ -16,20 +17,20 @@ const MAX_ENDPOINTS: usize = 100;
 const NAME_LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// The slices of `service`: one for each family and each set of target ports.
-pub(super) fn slices(service: &Service, targets: &[Target]) -> Vec<Rc<EndpointSlice>> {
+pub(super) fn slices(service: &Service, targets: &[Target]) -> Vec<Arc<EndpointSlice>> {
     let mut groups: BTreeMap<(bool, &[Option<u16>]), Vec<&Target>> = BTreeMap::new();
     for target in targets {
         groups.entry((target.ip.is_ipv6(), &target.ports)).or_default().push(target);
     }
     if groups.is_empty() {
         let v6 = service.ip_families_v6.first().copied().unwrap_or(false);
-        return vec![Rc::new(slice(service, v6, &[], &[], 0))];
+        return vec![Arc::new(slice(service, v6, &[], &[], 0))];
     }
     let mut slices = Vec::new();
     for ((v6, ports), mut targets) in groups {
-        targets.sort_by_key(|target| target.ip);
+        targets.arrange_by_key(|target| target.ip);
         for (at, chunk) in targets.chunks(MAX_ENDPOINTS).enumerate() {
-            slices.push(Rc::new(slice(service, v6, ports, chunk, at)));
+            slices.push(Arc::new(slice(service, v6, ports, chunk, at)));
         }
     }
     slices

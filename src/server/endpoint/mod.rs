@@ -11,7 +11,7 @@ mod select;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use select::{PodIndex, Target};
 
@@ -25,7 +25,8 @@ use crate::api::objects::{Generated, Objects};
 use crate::api::problem::{Problem, Severity};
 use crate::api::status::Statuses;
 use crate::api::{Message, wiring};
-use crate::kernel::{Outbox, Server, ServerId, Time};
+use crate::arrange::{Arrange, Gather};
+use crate::kernel::{Outbox, Retired, Server, ServerId, Time};
 
 /// All complaints about the endpoints of the Services in `objects`. For `pilus check`.
 pub fn check(objects: &Objects) -> Vec<Problem> {
@@ -35,24 +36,26 @@ pub fn check(objects: &Objects) -> Vec<Problem> {
 /// The server; see the module.
 #[derive(Default)]
 pub struct EndpointServer {
-    objects: Option<Rc<Objects>>,
+    objects: Option<Arc<Objects>>,
     /// What was computed for each Service, and from what.
     services: HashMap<NamespacedName, Known>,
-    endpoints: Rc<Endpoints>,
-    statuses: Rc<Statuses>,
+    endpoints: Arc<Endpoints>,
+    /// Those of before, which the proxy may still have.
+    retired: Retired<Endpoints>,
+    statuses: Arc<Statuses>,
     /// The names of XBackends that are to be looked up, and what they have been found to be.
-    names: Rc<BTreeSet<Str>>,
-    resolved: Rc<BTreeMap<Str, Resolved>>,
+    names: Arc<BTreeSet<Str>>,
+    resolved: Arc<BTreeMap<Str, Resolved>>,
     computed: u64,
 }
 
 /// The endpoints of one Service with the objects they come from.
 struct Known {
-    service: Rc<Service>,
-    pods: Vec<Rc<Pod>>,
-    slices: Vec<Rc<EndpointSlice>>,
-    by_port: Vec<(Port, Rc<[Endpoint]>)>,
-    generated: Vec<Rc<EndpointSlice>>,
+    service: Arc<Service>,
+    pods: Vec<Arc<Pod>>,
+    slices: Vec<Arc<EndpointSlice>>,
+    by_port: Vec<(Port, Arc<[Endpoint]>)>,
+    generated: Vec<Arc<EndpointSlice>>,
 }
 
 // === impl EndpointServer ===
@@ -68,7 +71,7 @@ impl EndpointServer {
         self.computed
     }
 
-    fn compute(&mut self, objects: &Objects, out: &mut Outbox<Message>) {
+    fn compute(&mut self, now: Time, objects: &Objects, out: &mut Outbox<Message>) {
         let index = PodIndex::new(objects);
         let slices = slices_by_service(objects);
         let mut known = HashMap::with_capacity(objects.services.len());
@@ -86,36 +89,37 @@ impl EndpointServer {
         }
         self.services = known;
         self.resolve(objects, out);
-        self.publish(objects, out);
+        self.publish(now, objects, out);
     }
 
-    fn publish(&mut self, objects: &Objects, out: &mut Outbox<Message>) {
+    fn publish(&mut self, now: Time, objects: &Objects, out: &mut Outbox<Message>) {
         let mut endpoints = Endpoints::default();
         let mut generated = Generated::default();
         for name in objects.services.keys() {
             let Some(known) = self.services.get(name) else { continue };
             for (port, list) in &known.by_port {
                 let port = ServicePort { service: name.clone(), port: *port };
-                endpoints.by_port.insert(port, Rc::clone(list));
+                endpoints.by_port.insert(port, Arc::clone(list));
             }
-            generated.endpoint_slices.extend(known.generated.iter().map(Rc::clone));
+            generated.endpoint_slices.extend(known.generated.iter().map(Arc::clone));
         }
         let external = objects.external_backends.values();
         endpoints.by_port.extend(external.map(|it| self.external(it)));
         if self.objects.is_none() || endpoints.by_port != self.endpoints.by_port {
-            self.endpoints = Rc::new(endpoints);
+            let former = std::mem::replace(&mut self.endpoints, Arc::new(endpoints));
+            self.retired.add(now, former);
             self.send_endpoints(wiring::PROXY, out);
             self.send_endpoints(wiring::ANNOUNCE, out);
             self.send_endpoints(wiring::ADMIN, out);
         }
         let statuses = Statuses {
             problems: self.problems(objects),
-            generated: Rc::new(generated),
+            generated: Arc::new(generated),
             ..Statuses::default()
         };
         if statuses != *self.statuses {
-            self.statuses = Rc::new(statuses);
-            out.send(wiring::STORE, Message::Statuses(Rc::clone(&self.statuses)));
+            self.statuses = Arc::new(statuses);
+            out.send(wiring::STORE, Message::Statuses(Arc::clone(&self.statuses)));
         }
     }
 
@@ -123,15 +127,15 @@ impl EndpointServer {
     fn resolve(&mut self, objects: &Objects, out: &mut Outbox<Message>) {
         let hosts = objects.external_backends.values().map(|backend| &backend.hostname);
         let names: BTreeSet<Str> =
-            hosts.filter(|host| literal(host).is_none()).map(Str::clone).collect();
+            hosts.filter(|host| literal(host).is_none()).map(Str::clone).gather();
         if names != *self.names {
-            self.names = Rc::new(names);
-            out.send(wiring::RESOLVER, Message::Resolve(Rc::clone(&self.names)));
+            self.names = Arc::new(names);
+            out.send(wiring::RESOLVER, Message::Resolve(Arc::clone(&self.names)));
         }
     }
 
     /// The endpoints of an XBackend: those of the Service port `xbackend/NAME`, a name that no Service can have.
-    fn external(&self, backend: &ExternalBackend) -> (ServicePort, Rc<[Endpoint]>) {
+    fn external(&self, backend: &ExternalBackend) -> (ServicePort, Arc<[Endpoint]>) {
         let NamespacedName { namespace, name } = &backend.meta.name;
         let name = format!("xbackend/{name}").into();
         let service = NamespacedName { namespace: Str::clone(namespace), name };
@@ -177,40 +181,48 @@ impl EndpointServer {
                 severity: Severity::Error,
             });
         }
-        problems.sort();
+        problems.arrange();
         problems
     }
 
     fn send_endpoints(&self, to: ServerId, out: &mut Outbox<Message>) {
-        out.send(to, Message::Endpoints(Rc::clone(&self.endpoints)));
+        out.send(to, Message::Endpoints(Arc::clone(&self.endpoints)));
     }
 
     fn is_new(&self, objects: &Objects) -> bool {
         let Some(old) = &self.objects else { return true };
-        !(Rc::ptr_eq(&old.pods, &objects.pods)
-            && Rc::ptr_eq(&old.services, &objects.services)
-            && Rc::ptr_eq(&old.endpoint_slices, &objects.endpoint_slices)
-            && Rc::ptr_eq(&old.external_backends, &objects.external_backends))
+        !(Arc::ptr_eq(&old.pods, &objects.pods)
+            && Arc::ptr_eq(&old.services, &objects.services)
+            && Arc::ptr_eq(&old.endpoint_slices, &objects.endpoint_slices)
+            && Arc::ptr_eq(&old.external_backends, &objects.external_backends))
     }
 }
 
 impl Server<Message> for EndpointServer {
-    fn handle(&mut self, _now: Time, _from: ServerId, message: Message, out: &mut Outbox<Message>) {
+    fn handle(&mut self, now: Time, _from: ServerId, message: Message, out: &mut Outbox<Message>) {
         match message {
             Message::Objects(objects) => {
                 if self.is_new(&objects) {
-                    self.compute(&objects, out);
+                    self.compute(now, &objects, out);
                 }
                 self.objects = Some(objects);
             }
             Message::Resolved(resolved) => {
                 self.resolved = resolved;
                 if let Some(objects) = self.objects.clone() {
-                    self.publish(&objects, out);
+                    self.publish(now, &objects, out);
                 }
             }
             _ => {}
         }
+    }
+
+    fn timeout(&self) -> Option<Time> {
+        self.retired.timeout()
+    }
+
+    fn tick(&mut self, now: Time, _out: &mut Outbox<Message>) {
+        self.retired.sweep(now);
     }
 
     fn peer_restarted(&mut self, _now: Time, peer: ServerId, out: &mut Outbox<Message>) {
@@ -219,8 +231,8 @@ impl Server<Message> for EndpointServer {
         }
         match peer {
             wiring::PROXY | wiring::ANNOUNCE | wiring::ADMIN => self.send_endpoints(peer, out),
-            wiring::RESOLVER => out.send(peer, Message::Resolve(Rc::clone(&self.names))),
-            wiring::STORE => out.send(peer, Message::Statuses(Rc::clone(&self.statuses))),
+            wiring::RESOLVER => out.send(peer, Message::Resolve(Arc::clone(&self.names))),
+            wiring::STORE => out.send(peer, Message::Statuses(Arc::clone(&self.statuses))),
             _ => {}
         }
     }
@@ -231,28 +243,28 @@ impl Server<Message> for EndpointServer {
 impl Known {
     fn is_from(
         &self,
-        service: &Rc<Service>,
-        pods: &[Rc<Pod>],
-        slices: &[Rc<EndpointSlice>],
+        service: &Arc<Service>,
+        pods: &[Arc<Pod>],
+        slices: &[Arc<EndpointSlice>],
     ) -> bool {
-        Rc::ptr_eq(&self.service, service)
+        Arc::ptr_eq(&self.service, service)
             && self.pods.len() == pods.len()
             && self.slices.len() == slices.len()
-            && self.pods.iter().zip(pods).all(|(a, b)| Rc::ptr_eq(a, b))
-            && self.slices.iter().zip(slices).all(|(a, b)| Rc::ptr_eq(a, b))
+            && self.pods.iter().zip(pods).all(|(a, b)| Arc::ptr_eq(a, b))
+            && self.slices.iter().zip(slices).all(|(a, b)| Arc::ptr_eq(a, b))
     }
 }
 
 fn compute_service(
-    service: &Rc<Service>,
-    pods: Vec<Rc<Pod>>,
-    slices: &[Rc<EndpointSlice>],
+    service: &Arc<Service>,
+    pods: Vec<Arc<Pod>>,
+    slices: &[Arc<EndpointSlice>],
 ) -> Known {
     let targets: Vec<Target> = pods.iter().flat_map(|pod| select::targets(service, pod)).collect();
-    let mut by_port: Vec<(Port, Rc<[Endpoint]>)> = Vec::new();
+    let mut by_port: Vec<(Port, Arc<[Endpoint]>)> = Vec::new();
     // TCP first: where TCP and UDP have the same number, the proxy speaks TCP.
     let mut specs: Vec<_> = service.ports.iter().enumerate().collect();
-    specs.sort_by_key(|(_, spec)| spec.protocol != PortProtocol::Tcp);
+    specs.arrange_by_key(|(_, spec)| spec.protocol != PortProtocol::Tcp);
     for (at, spec) in specs {
         let port = Port(spec.port);
         if by_port.iter().any(|(known, _)| *known == port) {
@@ -266,7 +278,7 @@ fn compute_service(
             list.extend(slice_endpoints(service, slices, &spec.name, spec.protocol));
         }
         // Stable: where a Pod and a slice name the same address, the Pod's word counts.
-        list.sort_by_key(|endpoint| endpoint.address);
+        list.arrange_by_key(|endpoint| endpoint.address);
         list.dedup_by_key(|endpoint| endpoint.address);
         by_port.push((port, list.into()));
     }
@@ -276,13 +288,13 @@ fn compute_service(
         }
         _ => Vec::new(),
     };
-    Known { service: Rc::clone(service), pods, slices: slices.to_vec(), by_port, generated }
+    Known { service: Arc::clone(service), pods, slices: slices.to_vec(), by_port, generated }
 }
 
 /// The endpoints that EndpointSlices list for one port, which they name (discovery.k8s.io/v1).
 fn slice_endpoints<'a>(
     service: &'a Service,
-    slices: &'a [Rc<EndpointSlice>],
+    slices: &'a [Arc<EndpointSlice>],
     port_name: &'a str,
     protocol: PortProtocol,
 ) -> impl Iterator<Item = Endpoint> + 'a {
@@ -297,7 +309,7 @@ fn slice_endpoints<'a>(
                     address: SocketAddr::new(*endpoint.addresses.first()?, port.port),
                     ready: endpoint.ready || service.publish_not_ready,
                     terminating: endpoint.terminating && endpoint.serving,
-                    node: endpoint.node.as_ref().map(Rc::clone),
+                    node: endpoint.node.as_ref().map(Arc::clone),
                     pod: endpoint.pod.clone(),
                 })
             })
@@ -311,11 +323,11 @@ fn literal(host: &str) -> Option<IpAddr> {
 }
 
 /// The EndpointSlices of each Service, without those made here.
-fn slices_by_service(objects: &Objects) -> HashMap<NamespacedName, Vec<Rc<EndpointSlice>>> {
+fn slices_by_service(objects: &Objects) -> HashMap<NamespacedName, Vec<Arc<EndpointSlice>>> {
     let mut by_service: HashMap<_, Vec<_>> = HashMap::new();
     for slice in objects.endpoint_slices.values() {
         if !matches!(slice.meta.origin, Origin::Generated(_)) {
-            by_service.entry(service_of(slice)).or_default().push(Rc::clone(slice));
+            by_service.entry(service_of(slice)).or_default().push(Arc::clone(slice));
         }
     }
     by_service
@@ -354,6 +366,6 @@ fn problems(objects: &Objects) -> Vec<Problem> {
             warn(Kind::EndpointSlice, &slice.meta, "metadata.labels", message);
         }
     }
-    problems.sort();
+    problems.arrange();
     problems
 }

@@ -1,7 +1,7 @@
 //! From Pods to endpoints.
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::api::endpoint::Endpoint;
 use crate::api::meta::NamespacedName;
@@ -10,7 +10,7 @@ use crate::api::objects::Objects;
 
 /// The Pods of a snapshot by (namespace, label, value), for those labels only by which a Service selects.
 pub(super) struct PodIndex<'a> {
-    pods: HashMap<(&'a str, &'a str, &'a str), Vec<&'a Rc<Pod>>>,
+    pods: HashMap<(&'a str, &'a str, &'a str), Vec<&'a Arc<Pod>>>,
 }
 
 /// One address of one Pod with the target port of each port of the Service.
@@ -21,7 +21,7 @@ pub(super) struct Target {
     pub(super) ready: bool,
     pub(super) serving: bool,
     pub(super) terminating: bool,
-    pub(super) node: Option<Rc<str>>,
+    pub(super) node: Option<Arc<str>>,
     pub(super) pod: NamespacedName,
 }
 
@@ -51,7 +51,7 @@ impl<'a> PodIndex<'a> {
 
     /// The Pods that `service` selects, in the order of their names. An empty selector selects none,
     /// as no selector does.
-    pub(super) fn select(&self, service: &Service) -> Vec<Rc<Pod>> {
+    pub(super) fn select(&self, service: &Service) -> Vec<Arc<Pod>> {
         let Some(selector) = &service.selector else { return Vec::new() };
         let namespace = &*service.meta.name.namespace;
         let candidates = selector
@@ -64,7 +64,7 @@ impl<'a> PodIndex<'a> {
         let selected = candidates.iter().filter(|pod| {
             selector.iter().all(|(key, value)| pod.meta.labels.get(key) == Some(value))
         });
-        selected.map(|pod| Rc::clone(pod)).collect()
+        selected.map(|pod| Arc::clone(pod)).collect()
     }
 }
 
@@ -93,7 +93,7 @@ pub(super) fn targets(service: &Service, pod: &Pod) -> Vec<Target> {
             ready: service.publish_not_ready || (pod.ready && !pod.terminating),
             serving: service.publish_not_ready || pod.ready,
             terminating: pod.terminating,
-            node: pod.node.as_ref().map(Rc::clone),
+            node: pod.node.as_ref().map(Arc::clone),
             pod: pod.meta.name.clone(),
         })
         .collect()

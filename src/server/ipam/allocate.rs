@@ -17,6 +17,7 @@ use super::claim::ClaimSet;
 use super::pool::{Family, Found, Pools};
 use super::service::ServiceView;
 use crate::api::meta::NamespacedName;
+use crate::arrange::{Arrange, Gather};
 
 /// Our Services by name.
 pub type Services = BTreeMap<NamespacedName, ServiceView>;
@@ -151,7 +152,7 @@ impl<'a> Run<'a> {
         for (at, service) in self.services.iter().enumerate() {
             order.extend(claims.of(service.name()).map(|(address, held)| (held.born, at, address)));
         }
-        order.sort_unstable();
+        order.arrange();
         for (_, service, address) in order {
             let view = self.services[service];
             if self.may_have(service, address)
@@ -306,9 +307,9 @@ impl<'a> Run<'a> {
         }
         let grants = self.services.iter().zip(self.grants).map(|(view, mut grant)| {
             let asked = |address: &IpAddr| view.requested.iter().position(|ip| ip == address);
-            grant.addresses.sort_by_key(|address| (asked(address), *address));
+            grant.addresses.arrange_by_key(|address| (asked(address), *address));
             (view.name().clone(), grant)
         });
-        Allocation { grants: grants.collect(), used }
+        Allocation { grants: grants.gather(), used }
     }
 }

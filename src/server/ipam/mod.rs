@@ -58,7 +58,7 @@ pub mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use self::allocate::{Allocation, Services};
@@ -74,6 +74,7 @@ use crate::api::objects::Objects;
 use crate::api::problem::Problem;
 use crate::api::status::Statuses;
 use crate::api::{Message, wiring};
+use crate::arrange::Gather;
 use crate::kernel::{Outbox, Server, ServerId, Time};
 use crate::proto::claims::{
     Body, Claim, Digest, Packet, State, bucket_of, encode_claims, encode_digest,
@@ -123,11 +124,11 @@ struct Inputs {
 
 /// The server.
 pub struct Ipam {
-    config: Rc<Config>,
+    config: Arc<Config>,
     settle: Duration,
     /// Until when this node only listens; None: it has not started.
     listening: Option<Time>,
-    objects: Option<Rc<Objects>>,
+    objects: Option<Arc<Objects>>,
     inputs: Inputs,
     /// Whether a pool has ever been there; before, Services are none of our business (LB-01).
     awake: bool,
@@ -148,8 +149,8 @@ pub struct Ipam {
     settle_due: Option<Time>,
     save_due: Option<Time>,
     saved: Option<(Time, SavedNames)>,
-    assignments: Rc<Assignments>,
-    statuses: Rc<Statuses>,
+    assignments: Arc<Assignments>,
+    statuses: Arc<Statuses>,
     published: bool,
 }
 
@@ -157,7 +158,7 @@ pub struct Ipam {
 
 impl Ipam {
     /// A server that knows nothing yet.
-    pub fn new(config: Rc<Config>) -> Self {
+    pub fn new(config: Arc<Config>) -> Self {
         let spread = config
             .node
             .bytes()
@@ -183,8 +184,8 @@ impl Ipam {
             settle_due: None,
             save_due: None,
             saved: None,
-            assignments: Rc::default(),
-            statuses: Rc::default(),
+            assignments: Arc::default(),
+            statuses: Arc::default(),
             published: false,
         }
     }
@@ -194,10 +195,10 @@ impl Ipam {
         &self.rejected
     }
 
-    fn on_objects(&mut self, now: Time, objects: Rc<Objects>, out: &mut Outbox<Message>) {
-        let old = self.objects.replace(Rc::clone(&objects));
+    fn on_objects(&mut self, now: Time, objects: Arc<Objects>, out: &mut Outbox<Message>) {
+        let old = self.objects.replace(Arc::clone(&objects));
         if old.as_ref().is_some_and(|old| {
-            Rc::ptr_eq(&old.services, &objects.services) && Rc::ptr_eq(&old.pools, &objects.pools)
+            Arc::ptr_eq(&old.services, &objects.services) && Arc::ptr_eq(&old.pools, &objects.pools)
         }) {
             return;
         }
@@ -432,11 +433,11 @@ impl Ipam {
         let given = self.allocation.grants.iter().filter(|(_, grant)| !grant.addresses.is_empty());
         let by_service = given.map(|(name, grant)| (name.clone(), grant.addresses.clone()));
         let tentative = self.pending.keys().map(|(_, address)| *address).collect();
-        let assignments = Assignments { by_service: by_service.collect(), tentative };
+        let assignments = Assignments { by_service: by_service.gather(), tentative };
         if *self.assignments != assignments || !self.published {
-            self.assignments = Rc::new(assignments);
+            self.assignments = Arc::new(assignments);
             for peer in READERS {
-                out.send(peer, Message::Assignments(Rc::clone(&self.assignments)));
+                out.send(peer, Message::Assignments(Arc::clone(&self.assignments)));
             }
         }
         self.publish_statuses(out);
@@ -457,13 +458,13 @@ impl Ipam {
             &released,
             &self.inputs.problems,
         );
-        if let Some(metrics) = statuses.ipam.as_mut().and_then(Rc::get_mut) {
+        if let Some(metrics) = statuses.ipam.as_mut().and_then(Arc::get_mut) {
             metrics.claims = status::count(self.claims.in_effect().count());
             metrics.rejected = self.rejected.clone();
         }
         if *self.statuses != statuses || !self.published {
-            self.statuses = Rc::new(statuses);
-            out.send(wiring::STORE, Message::Statuses(Rc::clone(&self.statuses)));
+            self.statuses = Arc::new(statuses);
+            out.send(wiring::STORE, Message::Statuses(Arc::clone(&self.statuses)));
         }
     }
 
@@ -576,10 +577,10 @@ impl Server<Message> for Ipam {
             return;
         }
         if READERS.contains(&peer) {
-            out.send(peer, Message::Assignments(Rc::clone(&self.assignments)));
+            out.send(peer, Message::Assignments(Arc::clone(&self.assignments)));
         }
         if peer == wiring::STORE {
-            out.send(peer, Message::Statuses(Rc::clone(&self.statuses)));
+            out.send(peer, Message::Statuses(Arc::clone(&self.statuses)));
         }
         if peer == wiring::FILES && self.saved.is_some() {
             out.send(peer, Message::Save(self.state_blob(now)));

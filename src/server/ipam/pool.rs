@@ -1,12 +1,13 @@
 //! Pools: their ranges, which of them conflict, and how many addresses they have (LB-02 to LB-09).
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::service::ServiceView;
 use crate::api::meta::{Kind, NamespacedName, ObjectKey, Origin};
 use crate::api::object::{IpBlock, Pool};
 use crate::api::problem::{Problem, Severity};
+use crate::arrange::Arrange;
 
 /// IPv4 or IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,7 +35,7 @@ pub struct Range {
 #[derive(Debug, Clone)]
 pub struct PoolView {
     /// The object.
-    pub pool: Rc<Pool>,
+    pub pool: Arc<Pool>,
     /// Its valid blocks, in order.
     pub ranges: Vec<Range>,
     /// The message of `cilium.io/PoolConflict`, if it conflicts (LB-07).
@@ -216,7 +217,7 @@ impl Pools {
     /// objects of the API server are ordered by creationTimestamp, then name; those of files, whose time
     /// of first reading is each node's own, only by name and before the others.
     pub fn new<'a>(
-        pools: impl Iterator<Item = &'a Rc<Pool>>,
+        pools: impl Iterator<Item = &'a Arc<Pool>>,
         ipv4_enabled: bool,
         ipv6_enabled: bool,
     ) -> Self {
@@ -225,7 +226,7 @@ impl Pools {
             let view = all.view(pool);
             all.list.push(view);
         }
-        all.list.sort_by(|a, b| a.pool.meta.name.cmp(&b.pool.meta.name));
+        all.list.arrange_by(|a, b| a.pool.meta.name.cmp(&b.pool.meta.name));
         all.find_conflicts();
         all
     }
@@ -289,7 +290,7 @@ impl Pools {
         })
     }
 
-    fn view(&mut self, pool: &Rc<Pool>) -> PoolView {
+    fn view(&mut self, pool: &Arc<Pool>) -> PoolView {
         let mut ranges = Vec::with_capacity(pool.blocks.len());
         for (at, block) in pool.blocks.iter().enumerate() {
             match Range::from_block(*block, pool.allow_first_last) {
@@ -303,7 +304,7 @@ impl Pools {
                 ),
             }
         }
-        PoolView { pool: Rc::clone(pool), ranges, conflict: None }
+        PoolView { pool: Arc::clone(pool), ranges, conflict: None }
     }
 
     fn complain(&mut self, pool: &Pool, block: usize, message: String) {
@@ -322,13 +323,13 @@ impl Pools {
 
     fn find_conflicts(&mut self) {
         let mut order: Vec<usize> = (0..self.list.len()).collect();
-        order.sort_by_key(|&at| age(&self.list[at].pool));
+        order.arrange_by_key(|&at| age(&self.list[at].pool));
         // The ranges of pools without conflict, which do not overlap each other.
         let mut taken = Taken::new();
         for at in order {
             let conflict = self.conflict_of(at, &taken);
             if let Some((block, message)) = conflict {
-                let pool = Rc::clone(&self.list[at].pool);
+                let pool = Arc::clone(&self.list[at].pool);
                 self.complain(&pool, block, message.clone());
                 self.list[at].conflict = Some(message);
             } else {

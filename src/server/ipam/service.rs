@@ -1,7 +1,7 @@
 //! What LB-IPAM sees of a Service: whether it is ours, what it asks for, and with whom it may share
 //! (LB-06, LB-11, LB-13, LB-14, LB-16).
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::pool::{Family, Pools};
 use crate::api::meta::{Kind, NamespacedName, ObjectKey, Str};
@@ -31,7 +31,7 @@ const CROSS_NAMESPACE: [&str; 2] =
 #[derive(Debug, Clone)]
 pub struct ServiceView {
     /// The object.
-    pub service: Rc<Service>,
+    pub service: Arc<Service>,
     /// The addresses it asks for by number, without repetition; empty: any.
     pub requested: Vec<IpAddr>,
     /// The families it asks for: IPv4, IPv6.
@@ -51,13 +51,13 @@ impl ServiceView {
     }
 
     /// Reads the Service's wishes; what cannot be read goes to `problems`.
-    pub fn new(service: &Rc<Service>, pools: &Pools, problems: &mut Vec<Problem>) -> Self {
+    pub fn new(service: &Arc<Service>, pools: &Pools, problems: &mut Vec<Problem>) -> Self {
         let sharing_key = annotation(service, SHARING_KEY).map(|(_, key)| key);
         let cross_namespace = annotation(service, CROSS_NAMESPACE)
             .map(|(_, list)| list.split(',').map(Str::from).collect())
             .unwrap_or_default();
         Self {
-            service: Rc::clone(service),
+            service: Arc::clone(service),
             requested: requested(service, problems),
             wants: wants(service, pools),
             sharing_key: sharing_key.filter(|key| !key.is_empty()).map(Str::from),

@@ -1,7 +1,7 @@
 //! The conditions, addresses, problems and numbers that LB-IPAM reports (LB-07, LB-09, LB-12, LB-15, LB-19).
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::allocate::{Allocation, Grant, Services};
 use super::pool::{Counts, PoolView, Pools};
@@ -62,7 +62,7 @@ pub fn report(
         metrics.pools.insert(Str::clone(&name.name), (counts.available_about, counts.used));
         all.by_object.insert(key(Kind::CiliumLoadBalancerIPPool, name), pool_status(pool, &counts));
     }
-    all.ipam = Some(Rc::new(metrics));
+    all.ipam = Some(Arc::new(metrics));
     all
 }
 

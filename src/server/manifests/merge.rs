@@ -1,7 +1,7 @@
 //! The entries of all files → one snapshot.
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::{Entry, File};
 use crate::api::meta::{NamespacedName, ObjectKey};
@@ -19,14 +19,14 @@ use crate::api::problem::{Problem, Severity};
 use crate::proto::object::Object;
 
 /// The result of a merge.
-pub(super) struct Merged {
+pub(super) struct Merged<'f> {
     pub(super) objects: Objects,
     /// Whether any table differs from the one before.
     pub(super) changed: bool,
     /// Second definitions of the same object.
     pub(super) problems: Vec<Problem>,
-    /// All objects, broken ones included.
-    pub(super) keys: BTreeSet<ObjectKey>,
+    /// The entries that count, one for each object, broken ones included.
+    pub(super) first: BTreeMap<&'f ObjectKey, &'f Entry>,
 }
 
 /// Tables under construction.
@@ -57,11 +57,11 @@ struct Tables {
     external_backends: Map<ExternalBackend>,
 }
 
-type Map<T> = BTreeMap<NamespacedName, Rc<T>>;
+type Map<T> = Vec<(NamespacedName, Arc<T>)>;
 
 /// Puts the entries together, in the order of paths and of the text in each; the first definition of an
 /// object wins.
-pub(super) fn merge(files: &BTreeMap<PathBuf, File>, old: &Objects) -> Merged {
+pub(super) fn merge<'f>(files: &'f BTreeMap<PathBuf, File>, old: &Objects) -> Merged<'f> {
     let mut first: BTreeMap<&ObjectKey, &Entry> = BTreeMap::new();
     let mut problems = Vec::new();
     let mut tables = Tables::default();
@@ -76,16 +76,14 @@ pub(super) fn merge(files: &BTreeMap<PathBuf, File>, old: &Objects) -> Merged {
             continue;
         }
         first.insert(&entry.key, entry);
-        if let Some(object) = &entry.object {
-            tables.insert(object);
-        }
     }
+    // In the order of their names, so that a table that has not changed is seen without making it.
+    first.values().filter_map(|entry| entry.object.as_ref()).for_each(|it| tables.insert(it));
     for (kind, count) in files.values().flat_map(|file| &file.skipped) {
         *skipped.entry(kind.clone()).or_default() += count;
     }
-    let keys = first.into_keys().cloned().collect();
     let (objects, changed) = tables.finish(old, skipped);
-    Merged { objects, changed, problems, keys }
+    Merged { objects, changed, problems, first }
 }
 
 fn second_definition(entry: &Entry, winner: &Entry) -> Problem {
@@ -101,22 +99,35 @@ fn second_definition(entry: &Entry, winner: &Entry) -> Problem {
     }
 }
 
-fn insert<T: HasMeta>(table: &mut Map<T>, object: &Rc<T>) {
-    table.insert(object.meta().name.clone(), Rc::clone(object));
+fn insert<T: HasMeta>(table: &mut Map<T>, object: &Arc<T>) {
+    table.push((object.meta().name.clone(), Arc::clone(object)));
 }
 
 /// The old table if it holds the same objects, else the new one; and whether that is a change.
 fn share<T>(new: Map<T>, old: &Table<T>, changed: &mut bool) -> Table<T> {
-    let is_same = new.len() == old.len()
-        && new
-            .iter()
-            .zip(old.iter())
-            .all(|((new_name, new), (old_name, old))| new_name == old_name && Rc::ptr_eq(new, old));
-    if is_same {
-        return Rc::clone(old);
+    // Almost always in the order of the names already; only slices may not be.
+    if is_same(new.iter().map(|(name, object)| (name, object)), old) {
+        return Arc::clone(old);
+    }
+    let mut table = BTreeMap::new();
+    for (name, object) in new {
+        table.insert(name, object);
+    }
+    if is_same(table.iter(), old) {
+        return Arc::clone(old);
     }
     *changed = true;
-    Rc::new(new)
+    Arc::new(table)
+}
+
+fn is_same<'a, T: 'a>(
+    new: impl ExactSizeIterator<Item = (&'a NamespacedName, &'a Arc<T>)>,
+    old: &Table<T>,
+) -> bool {
+    new.len() == old.len()
+        && new
+            .zip(old.iter())
+            .all(|((new_name, new), (old_name, old))| Arc::ptr_eq(new, old) && new_name == old_name)
 }
 
 // === impl Tables ===
@@ -190,8 +201,8 @@ impl Tables {
                 &mut changed,
             ),
             external_backends: share(self.external_backends, &old.external_backends, &mut changed),
-            leases: Rc::clone(&old.leases),
-            skipped: if same_skipped { Rc::clone(&old.skipped) } else { Rc::new(skipped) },
+            leases: Arc::clone(&old.leases),
+            skipped: if same_skipped { Arc::clone(&old.skipped) } else { Arc::new(skipped) },
         };
         (objects, changed || !same_skipped)
     }

@@ -3,14 +3,16 @@
 //! Each object stands alone: a broken one is left out, or its last good version kept where there is one,
 //! and all others are applied. A batch of file changes becomes one snapshot, so a half-applied
 //! configuration is never visible. Files that did not change are not parsed again, objects that did not
-//! change keep their [`Rc`], and kinds that did not change keep their table.
+//! change keep their [`Arc`], and kinds that did not change keep their table.
 mod merge;
 mod read;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
+
+use read::Read;
 
 use crate::api::address::Generation;
 use crate::api::file::{FileState, Files};
@@ -19,6 +21,7 @@ use crate::api::objects::Objects;
 use crate::api::problem::{Problem, Severity};
 use crate::api::status::Statuses;
 use crate::api::{Message, wiring};
+use crate::arrange::{Arrange, Gather};
 use crate::kernel::{Outbox, Server, ServerId, Time};
 use crate::proto::object::{Life, Object};
 
@@ -39,6 +42,10 @@ struct File {
 #[derive(Debug, Clone)]
 struct Entry {
     key: ObjectKey,
+    /// What was known of it when it was decoded, if it is not broken.
+    life: Option<Known>,
+    /// The document whose entries are all good, this one included.
+    document: Option<read::Print>,
     position: Position,
     /// None: it is broken and there is no version from before.
     object: Option<Object>,
@@ -50,7 +57,7 @@ struct Entry {
 }
 
 /// What is remembered of an object as long as it exists.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Known {
     hash: u64,
     life: Life,
@@ -64,15 +71,16 @@ pub struct Manifests {
     missing: Vec<(PathBuf, String)>,
     known: BTreeMap<ObjectKey, Known>,
     /// What was last sent; None before the first complete reading.
-    sent: Option<Rc<Objects>>,
+    sent: Option<Arc<Objects>>,
     problems: Vec<Problem>,
+    decoded: u64,
 }
 
 /// Decodes files that are all there is, as `pilus check` does. The problems are those of the decoding;
 /// whether objects fit together is for the other servers to say. They are in the order of the files.
 pub fn check(files: &[(PathBuf, Result<Vec<u8>, String>)]) -> (Objects, Vec<Problem>) {
     let state = |result: &Result<Vec<u8>, String>| match result {
-        Ok(bytes) => FileState::Content(Rc::from(bytes.as_slice())),
+        Ok(bytes) => FileState::Content(Arc::from(bytes.as_slice())),
         Err(reason) => FileState::Unreadable(reason.clone()),
     };
     let mut server = Manifests::default();
@@ -96,6 +104,11 @@ impl Manifests {
         Self { unix_at_zero, ..Self::default() }
     }
 
+    /// How many YAML documents were decoded since the start; for tests that count work instead of time.
+    pub const fn decoded(&self) -> u64 {
+        self.decoded
+    }
+
     /// Takes a batch of changes, read in the second `read_at` since 1970; returns whether the objects and
     /// whether the problems are others now.
     fn apply(&mut self, files: &Files, read_at: u64) -> (bool, bool) {
@@ -103,7 +116,7 @@ impl Manifests {
             self.apply_file(path, state, read_at);
         }
         if files.complete {
-            let named: BTreeSet<&PathBuf> = files.changes.iter().map(|(path, _)| path).collect();
+            let named: BTreeSet<&PathBuf> = files.changes.iter().map(|(path, _)| path).gather();
             let missing = &files.missing_directories;
             let is_missing = |path: &Path| missing.iter().any(|(dir, _)| path.starts_with(dir));
             self.files.retain(|path, _| named.contains(path) || is_missing(path));
@@ -111,14 +124,14 @@ impl Manifests {
         self.missing.clone_from(&files.missing_directories);
         let old = self.sent.as_deref().cloned().unwrap_or_default();
         let merged = merge::merge(&self.files, &old);
-        self.known.retain(|key, _| merged.keys.contains(key));
+        self.known.retain(|key, _| merged.first.contains_key(key));
         let problems = self.problems(merged.problems);
         let problems_changed = self.sent.is_none() || problems != self.problems;
         self.problems = problems;
         let objects_changed = self.sent.is_none() || merged.changed;
         if objects_changed {
             let generation = Generation(old.generation.0 + 1);
-            self.sent = Some(Rc::new(Objects { generation, ..merged.objects }));
+            self.sent = Some(Arc::new(Objects { generation, ..merged.objects }));
         }
         (objects_changed, problems_changed)
     }
@@ -136,29 +149,37 @@ impl Manifests {
                 let known = &self.known;
                 let life =
                     |key: &ObjectKey, hash: u64| next_life(known.get(key), hash, read_at).life;
-                let mut hashes = BTreeMap::new();
-                let file = read::read(&name, bytes, &life, &mut hashes);
-                // A broken version is not in effect, so it does not count as a change.
-                let decoded = |key: &ObjectKey| {
-                    file.entries.iter().any(|entry| entry.key == *key && entry.object.is_some())
-                };
-                hashes.retain(|key, _| decoded(key));
-                for (key, hash) in hashes {
-                    let known = next_life(self.known.get(&key), hash, read_at);
-                    self.known.insert(key, known);
-                }
                 let old = self.files.remove(path).unwrap_or_default();
-                let file = self.keep_last_good(file, old);
+                let Read { file, decoded, keys } = read::read(&name, bytes, &old, known, &life);
+                self.decoded += decoded;
+                self.note_lives(&file, read_at);
+                let file = self.keep_last_good(file, old, &keys);
                 self.files.insert(path.to_owned(), file);
             }
         }
     }
 
-    /// Gives broken entries the version from before, unchanged entries their old [`Rc`], and takes over
-    /// the objects of documents that cannot be read at present.
-    fn keep_last_good(&self, mut file: File, old: File) -> File {
+    /// Remembers what the generations count. A broken version is not in effect, so it does not count as a change; nor
+    /// does a second definition.
+    fn note_lives(&mut self, file: &File, read_at: u64) {
+        let mut seen = BTreeSet::new();
+        for entry in file.entries.iter().filter(|entry| entry.object.is_some()) {
+            let (known, Some(life)) = (self.known.get(&entry.key), entry.life) else { continue };
+            if seen.insert(&entry.key) && known != Some(&life) {
+                let known = next_life(known, life.hash, read_at);
+                self.known.insert(entry.key.clone(), known);
+            }
+        }
+    }
+
+    /// Gives broken entries the version from before, unchanged entries their old [`Arc`], and takes over
+    /// the objects of documents that cannot be read at present. `decoded` are the objects that were not taken over.
+    fn keep_last_good(&self, mut file: File, old: File, decoded: &BTreeSet<ObjectKey>) -> File {
+        // What was taken over is as it was, and need not be looked up.
+        let matters = |entry: &Entry| file.has_unknown || decoded.contains(&entry.key);
+        let entries = old.entries.into_iter().rev().filter(matters);
         let mut before: BTreeMap<ObjectKey, Entry> =
-            old.entries.into_iter().rev().map(|entry| (entry.key.clone(), entry)).collect();
+            entries.map(|entry| (entry.key.clone(), entry)).gather();
         for entry in &mut file.entries {
             let last = match before.remove(&entry.key) {
                 Some(old) => old.object,
@@ -180,6 +201,7 @@ impl Manifests {
             for mut entry in leftovers {
                 entry.is_stale = true;
                 entry.is_leftover = true;
+                entry.document = None;
                 entry.problems.clear();
                 file.entries.push(entry);
             }
@@ -225,20 +247,20 @@ impl Manifests {
                 problems.extend(entry.problems.iter().cloned().map(kept));
             }
         }
-        problems.sort();
+        problems.arrange();
         problems.dedup();
         problems
     }
 
     fn send_objects(&self, out: &mut Outbox<Message>) {
         if let Some(objects) = &self.sent {
-            out.send(wiring::STORE, Message::Source(Rc::clone(objects)));
+            out.send(wiring::STORE, Message::Source(Arc::clone(objects)));
         }
     }
 
     fn send_problems(&self, out: &mut Outbox<Message>) {
         let statuses = Statuses { problems: self.problems.clone(), ..Statuses::default() };
-        out.send(wiring::STORE, Message::Statuses(Rc::new(statuses)));
+        out.send(wiring::STORE, Message::Statuses(Arc::new(statuses)));
     }
 }
 

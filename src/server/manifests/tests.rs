@@ -8,7 +8,7 @@ const START: Duration = Duration::from_secs(1_755_953_577);
 struct Bench {
     server: Manifests,
     now: Time,
-    objects: Option<Rc<Objects>>,
+    objects: Option<Arc<Objects>>,
     problems: Vec<String>,
     sent: Vec<&'static str>,
 }
@@ -32,7 +32,7 @@ impl Bench {
             complete,
         };
         let mut out = Outbox::new();
-        self.server.handle(self.now, wiring::FILES, Message::Files(Rc::new(files)), &mut out);
+        self.server.handle(self.now, wiring::FILES, Message::Files(Arc::new(files)), &mut out);
         self.take(&mut out);
     }
 
@@ -208,18 +208,18 @@ fn what_does_not_change_is_shared_and_not_sent() {
         &[],
         true,
     );
-    let before = Rc::clone(bench.objects.as_ref().unwrap());
+    let before = Arc::clone(bench.objects.as_ref().unwrap());
     bench.set("a.yaml", &(service("a", 1) + &service("b", 2)));
     assert!(bench.sent.is_empty(), "{:?}", bench.sent);
     bench.set("a.yaml", &(service("a", 1) + &service("b", 3)));
     assert_eq!(bench.sent, ["objects"]);
     let after = bench.objects();
     assert_eq!(after.generation, Generation(before.generation.0 + 1));
-    assert!(Rc::ptr_eq(&after.namespaces, &before.namespaces));
-    assert!(!Rc::ptr_eq(&after.services, &before.services));
+    assert!(Arc::ptr_eq(&after.namespaces, &before.namespaces));
+    assert!(!Arc::ptr_eq(&after.services, &before.services));
     let (a, b) = (NamespacedName::new("default", "a"), NamespacedName::new("default", "b"));
-    assert!(Rc::ptr_eq(&after.services[&a], &before.services[&a]));
-    assert!(!Rc::ptr_eq(&after.services[&b], &before.services[&b]));
+    assert!(Arc::ptr_eq(&after.services[&a], &before.services[&a]));
+    assert!(!Arc::ptr_eq(&after.services[&b], &before.services[&b]));
 }
 
 #[test]
@@ -262,10 +262,80 @@ fn a_new_store_is_told_everything_again() {
         "a.yaml",
         &(service("a", 1) + "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n"),
     );
-    let before = Rc::clone(bench.objects.as_ref().unwrap());
+    let before = Arc::clone(bench.objects.as_ref().unwrap());
     assert_eq!(before.skipped.get("Deployment"), Some(&1));
     bench.server.peer_restarted(Time::ZERO, wiring::STORE, &mut out);
     bench.take(&mut out);
     assert_eq!(bench.sent, ["objects", "problems"]);
-    assert!(Rc::ptr_eq(&before, bench.objects.as_ref().unwrap()));
+    assert!(Arc::ptr_eq(&before, bench.objects.as_ref().unwrap()));
+}
+
+#[test]
+fn one_changed_document_among_thousands_is_the_only_one_that_is_decoded() {
+    const COUNT: usize = 2000;
+    let mut texts: Vec<String> = (0..COUNT).map(|n| service(&format!("s{n}"), 80)).collect();
+    let mut bench = Bench::new();
+    bench.set("a.yaml", &texts.concat());
+    assert_eq!(bench.server.decoded(), COUNT as u64);
+    let before = Arc::clone(bench.objects.as_ref().unwrap());
+    texts[COUNT / 2] = service(&format!("s{}", COUNT / 2), 81);
+    bench.set("a.yaml", &texts.concat());
+    assert_eq!(bench.server.decoded(), COUNT as u64 + 1);
+    let after = &bench.objects().services;
+    let changed = after.iter().filter(|(name, it)| !Arc::ptr_eq(it, &before.services[*name]));
+    assert_eq!(changed.map(|(_, it)| it.ports[0].port).collect::<Vec<_>>(), [81]);
+    // What comes after a new line has other places, which objects know.
+    texts[COUNT - 3].insert_str(0, "# a comment\n");
+    bench.set("a.yaml", &texts.concat());
+    assert_eq!(bench.server.decoded(), COUNT as u64 + 1 + 3);
+}
+
+/// Texts in which objects come, go, move, break, repeat and change.
+fn any_text(random: &mut dyn FnMut(usize) -> usize) -> Vec<String> {
+    let mut documents: Vec<String> = Vec::new();
+    for _ in 0..random(7) {
+        let name = ["a", "b", "c"][random(3)];
+        let good = service(name, 1 + random(3) as u16);
+        documents.push(match random(12) {
+            0 => good.replace("port:", "prot:"),
+            1 => good.replace("spec:", "spec: ["),
+            2 => good.replace("kind: Service", "kind: Deployment"),
+            3 => good.replace("kind: Service", "kind: Sevrice"),
+            4 => "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Service, metadata: {name: a}, spec: {ports: [{port: 1}]}}\n- {apiVersion: apps/v1, kind: Deployment}\n---\n".into(),
+            5 => good.replace("ports:", "loadBalancerSourceRanges: [10.0.0.0/8]\n  ports:"),
+            _ => good,
+        });
+    }
+    documents
+}
+
+#[test]
+fn what_is_taken_over_is_what_decoding_again_would_give() {
+    for seed in 0..120u64 {
+        let mut state = seed;
+        let mut random = |below: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % below
+        };
+        let (mut quick, mut thorough) = (Bench::new(), Bench::new());
+        for turn in 0..12 {
+            let path = ["x.yaml", "y.yaml"][random(2)];
+            let documents = any_text(&mut random);
+            // A comment that differs each time makes every document another one, with the same content and places.
+            let text = |mark: String| -> String {
+                documents.iter().map(|document| format!("--- # {mark}\n{document}")).collect()
+            };
+            quick.set(path, &text(String::new()));
+            thorough.set(path, &text(format!("{turn}")));
+            assert_eq!(quick.problems, thorough.problems, "seed {seed}, turn {turn}");
+            assert_eq!(quick.ports(), thorough.ports(), "seed {seed}, turn {turn}");
+            let all = quick.objects().services.values().zip(thorough.objects().services.values());
+            for (quick, thorough) in all {
+                assert_eq!(quick, thorough, "seed {seed}, turn {turn}");
+            }
+        }
+        assert!(quick.server.decoded() <= thorough.server.decoded());
+    }
 }

@@ -1,13 +1,15 @@
 //! Accepting connections, and finding out what is spoken on them.
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 
 use super::connection::{self, Connection};
 use super::forward;
-use super::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN, HANDSHAKE_TIMEOUT};
+use super::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN, COMPLAINT_PAUSE, HANDSHAKE_TIMEOUT};
 use super::shared::Shared;
 use super::stats::count;
 use super::stream::Stream;
@@ -17,6 +19,7 @@ use crate::io::buffer::Buffer;
 use crate::io::reactor::{Timer, loop_now};
 use crate::io::tcp::{TcpListener, TcpStream};
 use crate::io::{clock, event_loop};
+use crate::kernel::Time;
 use crate::proto::http1::{HeadProgress, PeerAddress};
 use crate::proto::proxy_protocol::{self, Parsed};
 
@@ -69,6 +72,7 @@ fn admit(stream: TcpStream, peer: SocketAddr, shared: &Rc<Shared>) {
         local,
         peer: PeerAddress::new(peer.ip()),
         peer_port: peer.port(),
+        is_trusted_proxy: shared.is_trusted_proxy(peer.ip()),
         is_tls: false,
         scope: 0,
         server_name: None,
@@ -77,6 +81,7 @@ fn admit(stream: TcpStream, peer: SocketAddr, shared: &Rc<Shared>) {
         input: Buffer::new(),
         to_client: Buffer::new(),
         to_upstream: Buffer::new(),
+        entry: None,
         admission: Some(admission),
     };
     match door {
@@ -90,6 +95,10 @@ fn admit(stream: TcpStream, peer: SocketAddr, shared: &Rc<Shared>) {
 
 /// Serves a connection of which it is not known from the beginning that it is HTTP.
 async fn begin(mut connection: Connection, door: Door) {
+    if door.wants_header() && !connection.shared.may_send_proxy_header(connection.peer.ip()) {
+        refuse_stranger(&connection);
+        return connection.client.reset_on_close();
+    }
     if door.wants_header() && !take_header(&mut connection).await {
         count(|c| c.connections_without_header.add());
         return connection.client.reset_on_close();
@@ -103,6 +112,28 @@ async fn begin(mut connection: Connection, door: Door) {
     }
 }
 
+thread_local! {
+    /// When a connection of a stranger may be reported again, and how many were not.
+    static STRANGERS: Cell<(Time, u64)> = const { Cell::new((Time::ZERO, 0)) };
+}
+
+/// A connection that is to begin with the PROXY protocol and does not come from a proxy that is believed.
+fn refuse_stranger(connection: &Connection) {
+    count(|c| c.connections_untrusted.add());
+    let (next, unsaid) = STRANGERS.get();
+    let now = loop_now();
+    if now < next {
+        return STRANGERS.set((next, unsaid + 1));
+    }
+    STRANGERS.set((now + COMPLAINT_PAUSE, 0));
+    let others = if unsaid > 0 { format!(" ({unsaid} more before)") } else { String::new() };
+    log::warn!(
+        "{} is not among proxy.trusted-proxies: its connection to {}, which takes PROXY protocol, is closed{others}",
+        connection.peer.ip(),
+        connection.local
+    );
+}
+
 /// Takes the PROXY protocol header from the beginning of the connection; its client is the client from here on.
 async fn take_header(connection: &mut Connection) -> bool {
     connection.client.set_deadline(loop_now() + HANDSHAKE_TIMEOUT);
@@ -111,6 +142,9 @@ async fn take_header(connection: &mut Connection) -> bool {
             Ok(Parsed::Incomplete) => {}
             Ok(Parsed::Complete(ends, consumed)) => {
                 connection.input.consume(consumed);
+                // What follows comes from the client that is named. Without a name nobody knows from whom.
+                connection.is_trusted_proxy =
+                    ends.is_some_and(|it| connection.shared.is_trusted_proxy(it.client.ip()));
                 if let Some(ends) = ends {
                     connection.peer = PeerAddress::new(ends.client.ip());
                     connection.peer_port = ends.client.port();
@@ -149,7 +183,7 @@ async fn detect(mut connection: Connection) {
     let door = connection.snapshot.door(connection.local).cloned().unwrap_or_default();
     let is_tls = connection.input.as_slice().first() == Some(&TLS_HANDSHAKE) || door.http.is_none();
     let protocol = if is_tls { ListenerProtocol::Tls } else { ListenerProtocol::Http };
-    connection.listener = door.get(protocol).map(Rc::clone);
+    connection.listener = door.get(protocol).map(Arc::clone);
     if is_tls {
         // Large, and over soon: not a part of the connection's state.
         let Some(decrypted) = Box::pin(super::tls::handshake(connection)).await else { return };

@@ -7,8 +7,12 @@ use super::cluster::Cluster;
 use super::filter::session::Marks;
 use crate::api::route::{Action, Backend, Route, Target};
 
+/// Whose turn it is, as [`Plan::go_on`] takes it.
+pub(super) type Credits = Rc<[i64]>;
+
 /// The weighted backends of one route.
 pub(super) struct Plan {
+    identity: Option<u64>,
     /// In the order of the route's list; backends without a weight have none to give.
     shares: Vec<Share>,
     total: i64,
@@ -26,8 +30,9 @@ struct Share {
 // === impl Plan ===
 
 impl Plan {
-    /// The plan for `backends`, whose clusters `cluster` knows.
+    /// The plan for `backends`, whose clusters `cluster` knows, for the route with this [`identity`].
     pub(super) fn new(
+        identity: Option<u64>,
         backends: &[Backend],
         cluster: &mut dyn FnMut(&Backend) -> Rc<Cluster>,
     ) -> Self {
@@ -41,7 +46,7 @@ impl Plan {
         };
         let shares: Vec<Share> = backends.iter().map(share).collect();
         let total = shares.iter().map(|share| share.weight).sum();
-        Self { shares, total, marks: OnceCell::new() }
+        Self { identity, shares, total, marks: OnceCell::new() }
     }
 
     /// The backend for the next request, as its position in the route's list: within each run of as many requests as
@@ -82,15 +87,20 @@ impl Plan {
         self.marks.get_or_init(|| Rc::new(Marks::new(route, self)))
     }
 
-    /// Whether whose turn it is matters.
-    pub(super) fn has_turns(&self) -> bool {
-        self.shares.len() > 1
+    /// What the route is known by, if whose turn it is matters.
+    pub(super) const fn identity(&self) -> Option<u64> {
+        self.identity
     }
 
-    /// Goes on where `before`, the plan of the same backends, was.
-    pub(super) fn go_on(&self, before: &Self) {
-        for (share, before) in self.shares.iter().zip(&before.shares) {
-            share.credit.set(before.credit.get());
+    /// Whose turn it is.
+    pub(super) fn credits(&self) -> Credits {
+        self.shares.iter().map(|share| share.credit.get()).collect()
+    }
+
+    /// Goes on where the plan of the same backends was that had these `credits`.
+    pub(super) fn go_on(&self, credits: &[i64]) {
+        for (share, credit) in self.shares.iter().zip(credits) {
+            share.credit.set(*credit);
         }
     }
 }

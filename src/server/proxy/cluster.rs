@@ -4,6 +4,7 @@ use std::cell::{Cell, OnceCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::limits::{LONGEST_EJECTION, SLOW_START_LEAST};
@@ -15,7 +16,7 @@ use crate::kernel::Time;
 
 /// The endpoints of one Service port that may take requests, under the settings of one backend.
 pub(super) struct Cluster {
-    settings: Rc<UpstreamSettings>,
+    settings: Arc<UpstreamSettings>,
     members: Vec<Rc<Member>>,
     next: Cell<usize>,
     /// For [`Balance::SourceAddress`]; made when it is needed.
@@ -76,7 +77,7 @@ impl Cluster {
     /// Ready endpoints; terminating ones only if no other is left. `before` is the former cluster of the same backend,
     /// whose turns, counts and verdicts on endpoints go on.
     pub(super) fn new(
-        settings: Rc<UpstreamSettings>,
+        settings: Arc<UpstreamSettings>,
         endpoints: &[Endpoint],
         before: Option<&Self>,
         now: Time,
@@ -103,7 +104,7 @@ impl Cluster {
         }
     }
 
-    pub(super) const fn settings(&self) -> &Rc<UpstreamSettings> {
+    pub(super) const fn settings(&self) -> &Arc<UpstreamSettings> {
         &self.settings
     }
 

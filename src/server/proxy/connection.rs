@@ -2,8 +2,10 @@
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 
+use super::access_log::{Entry, Reason};
 use super::exchange;
 use super::flow::poll_drain;
 use super::http2;
@@ -32,10 +34,12 @@ pub(super) struct Connection {
     pub(super) shared: Rc<Shared>,
     pub(super) snapshot: Rc<Snapshot>,
     /// None once the listener has been taken away.
-    pub(super) listener: Option<Rc<Listener>>,
+    pub(super) listener: Option<Arc<Listener>>,
     pub(super) local: SocketAddr,
     pub(super) peer: PeerAddress,
     pub(super) peer_port: u16,
+    /// The peer is a proxy whose word about its clients counts.
+    pub(super) is_trusted_proxy: bool,
     pub(super) is_tls: bool,
     /// On TLS: which of the listeners that share the port the server name has chosen.
     pub(super) scope: u32,
@@ -50,6 +54,8 @@ pub(super) struct Connection {
     pub(super) to_client: Buffer,
     /// To be sent to the endpoint.
     pub(super) to_upstream: Buffer,
+    /// The line of the access log for the request that is served.
+    pub(super) entry: Option<Box<Entry>>,
     /// None of a stream of HTTP/2: its connection has one.
     pub(super) admission: Option<Admission>,
 }
@@ -88,7 +94,7 @@ pub(super) async fn serve(mut connection: Connection) {
                 Waited::Closed | Waited::Draining => After::Abort,
                 Waited::TooLong => connection.give_up_waiting().await,
             },
-            Next::Answered(keep_alive) => {
+            Next::Answered(keep_alive, _) => {
                 began = true;
                 in_a_row += 1;
                 if in_a_row.is_multiple_of(ANSWERS_PER_TURN) {
@@ -101,6 +107,7 @@ pub(super) async fn serve(mut connection: Connection) {
                 exchange::forward(&mut connection, job).await
             }
         };
+        connection.log_end();
         match after {
             After::KeepAlive => {}
             After::Linger => return connection.linger().await,
@@ -121,7 +128,7 @@ impl Connection {
         self.snapshot = self.shared.current();
         let protocol = if self.is_tls { ListenerProtocol::Tls } else { ListenerProtocol::Http };
         let door = self.snapshot.door(self.local);
-        self.listener = door.and_then(|door| door.get(protocol)).map(Rc::clone);
+        self.listener = door.and_then(|door| door.get(protocol)).map(Arc::clone);
         if self.is_tls {
             self.scope = self.scope_of_name();
         }
@@ -202,7 +209,9 @@ impl Connection {
             return After::Abort;
         }
         let answer = Answer::closing(Version::Http11);
+        let at = self.to_client.len();
         request::reply_to(self.to_client.vec(), LocalReply::RequestTimeout, answer);
+        self.log_unread(at, Version::Http11, Reason::HEAD_SLOW);
         self.answered(false).await
     }
 
@@ -217,6 +226,9 @@ impl Connection {
             self.client.poll_expired(cx).map(|()| false)
         })
         .await;
+        if !sent && let Some(entry) = &mut self.entry {
+            entry.because(Reason::CLIENT_GONE);
+        }
         match (sent, keep_alive) {
             (false, _) => After::Abort,
             (true, true) => After::KeepAlive,

@@ -2,11 +2,9 @@
 use std::cell::RefCell;
 
 use crate::io::{clock, reactor};
-use crate::proto::calendar::civil;
+use crate::proto::calendar::{MONTHS, civil};
 
 const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-const MONTHS: [&str; 12] =
-    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 struct Cached {
     /// Of the monotonic clock, when it was made.

@@ -27,7 +27,7 @@ pub(super) struct Dial {
     /// Different for each of those that exist at a time.
     pub(super) id: u32,
     pub(super) protocol: UpstreamProtocol,
-    tls: Option<Rc<UpstreamTls>>,
+    tls: Option<Arc<UpstreamTls>>,
     security: Security,
     proxy_protocol: Option<SendProxyProtocol>,
     transparent: bool,

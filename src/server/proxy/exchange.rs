@@ -1,25 +1,25 @@
 //! One request and its response, between a client and an endpoint.
+mod prepare;
+
 use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use super::access_log::Reason;
 use super::cluster::{Lease, Member, Wish};
 use super::connect::{Unreached, connect, is_late};
 use super::connection::{After, Connection};
 use super::date::with_date;
 use super::dial::Call;
-use super::filter::auth::{self, Question};
-use super::filter::mirror;
 use super::filter::retry::Verdict;
 use super::flow::{Flow, FlowError, Sink, Source, poll_drain};
 use super::limits::{
-    CONNECT_ATTEMPTS, CONNECT_TIMEOUT, FIRST_CONNECT_TIMEOUT, KEPT_BYTES, STREAM_IDLE_TIMEOUT,
+    CONNECT_ATTEMPTS, CONNECT_TIMEOUT, FIRST_CONNECT_TIMEOUT, STREAM_IDLE_TIMEOUT,
 };
 use super::request::{Job, SERVER, reply_to};
 use super::stats::count;
-use super::subrequest::{Reply, payload};
 use super::tunnel;
 use super::upstream::Upstream;
 use crate::api::route::{RetryPolicy, UpstreamProtocol};
@@ -28,9 +28,8 @@ use crate::io::reactor::{Timer, loop_now};
 use crate::kernel::Time;
 use crate::proto::http1::reuse::{ClientExchange, UpstreamExchange};
 use crate::proto::http1::{
-    BodyError, BodyFraming, CONTINUE, HeadEditor, HeadProgress, HeaderSlots, LocalReply,
-    MAX_INTERIM_RESPONSES, Parsed, ResponseContext, ResponseTo, parse_response,
-    write_response_head,
+    BodyError, BodyFraming, CONTINUE, HeadProgress, HeaderSlots, LocalReply, MAX_INTERIM_RESPONSES,
+    Parsed, ResponseContext, parse_response, write_response_head,
 };
 
 /// The state of an exchange while it is on its way.
@@ -122,6 +121,13 @@ pub(super) async fn forward(connection: &mut Connection, job: Job) -> After {
         job,
     };
     exchange.connection.alive();
+    let after = attempts(&mut exchange).await;
+    exchange.note();
+    after
+}
+
+/// Tries until there is an answer, or no point in trying.
+async fn attempts(exchange: &mut Exchange<'_>) -> After {
     exchange.begin_attempt();
     if exchange.job.extra.is_some()
         && let Err(failure) = Box::pin(exchange.prepare()).await
@@ -171,97 +177,21 @@ pub(super) async fn forward(connection: &mut Connection, job: Job) -> After {
 // === impl Exchange ===
 
 impl Exchange<'_> {
-    /// What the route asks for before the request is sent.
-    async fn prepare(&mut self) -> Result<(), Failure> {
-        let Some(extra) = &self.job.extra else { return Ok(()) };
-        if let Some(budget) = extra.route.retry.as_ref().and_then(|retry| retry.budget) {
-            self.job.cluster.count_for_budget(loop_now(), &budget);
-        }
-        let keep = extra.retry.is_some() || !extra.copies.is_empty();
-        let shown = extra.question.as_ref().and_then(|question| question.auth.body_limit);
-        let head_length = self.connection.to_upstream.len();
-        if !self.kept && (keep || shown.is_some()) {
-            // Of a body without a length as much as is there: the client may wait for an answer to it.
-            let fits = match self.job.framing {
-                BodyFraming::Length(length) => length < KEPT_BYTES as u64,
-                _ => false,
-            };
-            let shown = shown.map_or(0, |limit| (limit as usize).min(KEPT_BYTES) + head_length);
-            let limit = if keep { shown.max(KEPT_BYTES) } else { shown };
-            self.kept = self.collect(limit, fits || shown > 0).await?;
-        }
-        let plain = self.job.cluster.settings().protocol == UpstreamProtocol::Http2;
-        let body = &self.connection.to_upstream.as_slice()[head_length..];
-        let body = payload(body, self.job.framing, plain);
-        let Some(extra) = &mut self.job.extra else { return Ok(()) };
-        let copies = std::mem::take(&mut extra.copies);
-        if let Some(question) = extra.question.take() {
-            self.await_permission(question, &body).await?;
-        }
-        for mut copy in copies.into_iter().filter(|_| self.kept) {
-            copy.message.body.clone_from(&body);
-            mirror::send(copy);
-        }
-        Ok(())
-    }
-
-    /// Asks the auth server; the request stays here until it has agreed.
-    async fn await_permission(&mut self, question: Question, body: &[u8]) -> Result<(), Failure> {
-        let mut asking = pin!(question.ask(body));
-        let asked = poll_fn(|cx| match asking.as_mut().poll(cx) {
-            Poll::Ready(verdict) => Poll::Ready(Ok(verdict)),
-            Poll::Pending => self.poll_silence(cx).map(Err),
-        })
-        .await;
-        match asked? {
-            auth::Verdict::Allowed(changes) => {
-                // The head is at the beginning: nothing was sent yet.
-                let out = self.connection.to_upstream.vec();
-                let mut head = HeadEditor::new(out, 0).ok_or(Failure::AuthFailed)?;
-                changes.apply(&mut head);
-                Ok(())
-            }
-            auth::Verdict::Denied(reply) => {
-                self.deny(&reply);
-                Err(Failure::Denied)
-            }
-            auth::Verdict::Failed => Err(Failure::AuthFailed),
+    /// For the access log: who had the request last, and how much of it there was.
+    #[inline]
+    fn note(&mut self) {
+        if let Some(entry) = &mut self.connection.entry {
+            let member = self.lease.as_ref().map(|lease| &lease.member).or(self.avoid.as_ref());
+            entry.ended.upstream = member.map(|member| member.host.address);
+            entry.ended.received += self.upload.passed;
         }
     }
 
-    /// Puts what the auth server says into `to_client`.
-    fn deny(&mut self, reply: &Reply) {
-        let answer = self.job.answer;
-        let keep_alive = answer.keep_alive && self.is_read();
-        let out = self.connection.to_client.vec();
-        let at = out.len();
-        let to = ResponseTo { head: answer.head, upgrade: false };
-        let sent = auth::with_head(&reply.head, to, |head| {
-            let mut head = *head;
-            let bodyless = answer.head || head.status == 204 || head.status == 304;
-            if !bodyless {
-                head.framing = BodyFraming::Length(reply.body.len() as u64);
-            }
-            count(|c| c.response(head.status));
-            let sent = with_date(|date| {
-                let context = ResponseContext {
-                    client_version: answer.version,
-                    keep_alive,
-                    server: SERVER,
-                    date,
-                    service_time_ms: None,
-                };
-                write_response_head(out, &head, &context)
-            });
-            if !bodyless {
-                out.extend_from_slice(&reply.body);
-            }
-            sent.keep_alive
-        });
-        if let Some(extra) = &self.job.extra {
-            extra.edit_response(out, at);
+    /// For the access log: why it has not gone well.
+    fn blame(&mut self, failure: Failure) {
+        if let Some(entry) = &mut self.connection.entry {
+            entry.because(failure.reason());
         }
-        self.job.answer.keep_alive = sent.unwrap_or_default();
     }
 
     /// Whether the request has been read to its end, so that what follows is the next one.
@@ -550,6 +480,9 @@ impl Exchange<'_> {
             }
             count(|c| c.response(head.status));
             let is_final = !head.is_interim();
+            if let Some(entry) = self.connection.entry.as_mut().filter(|_| is_final) {
+                entry.ended.status = Some(head.status);
+            }
             let response = is_final.then(|| Response {
                 download: Flow::between(
                     (head.framing, upstream.stream.is_http2()),
@@ -596,6 +529,10 @@ impl Exchange<'_> {
             return self.switch(upstream).await;
         }
         let passed = poll_fn(|cx| self.poll_bodies(cx, &mut upstream, &mut response)).await;
+        if let Some(entry) = &mut self.connection.entry {
+            let unsent = self.connection.to_client.len() as u64;
+            entry.ended.sent = response.download.passed.saturating_sub(unsent);
+        }
         if let Err(failure) = passed {
             if !response.download.began && self.interim == 0 {
                 // The head has not left yet: the client can still be told.
@@ -605,6 +542,7 @@ impl Exchange<'_> {
             }
             // It cannot be told but by closing.
             failure.count();
+            self.blame(failure);
             return After::Abort;
         }
         let uploaded = self.upload_state == Upload::Done;
@@ -691,12 +629,19 @@ impl Exchange<'_> {
             pending: &mut connection.to_upstream,
         };
         // Large and rare: not a part of every connection's state.
-        Box::pin(tunnel::run(client, upstream, STREAM_IDLE_TIMEOUT)).await;
+        // Heads are no payload.
+        let heads = [upstream.pending.len() as u64, client.pending.len() as u64];
+        let (up, down) = Box::pin(tunnel::run(client, upstream, STREAM_IDLE_TIMEOUT)).await;
+        if let Some(entry) = &mut connection.entry {
+            entry.ended.received = up.saturating_sub(heads[0]);
+            entry.ended.sent = down.saturating_sub(heads[1]);
+        }
         After::Abort
     }
 
     async fn fail(&mut self, failure: Failure) -> After {
         failure.count();
+        self.blame(failure);
         match failure {
             Failure::ClientGone => After::Abort,
             Failure::Denied => {
@@ -732,6 +677,9 @@ impl Exchange<'_> {
         if let Some(extra) = &self.job.extra {
             extra.edit_response(out, at);
         }
+        if let Some(entry) = &mut connection.entry {
+            entry.answered(&out[at..]);
+        }
         connection.answered(keep_alive).await
     }
 }
@@ -745,6 +693,22 @@ impl Failure {
             FlowError::Malformed(BodyError::Truncated) | FlowError::Source => Self::ClientGone,
             FlowError::Malformed(_) => Self::BadBody,
             FlowError::Sink => Self::UpstreamGone,
+        }
+    }
+
+    const fn reason(self) -> Reason {
+        match self {
+            Self::ClientGone => Reason::CLIENT_GONE,
+            Self::ClientSlow => Reason::CLIENT_SLOW,
+            Self::BadBody => Reason::BAD_REQUEST,
+            Self::Denied => Reason::DENIED,
+            Self::AuthFailed => Reason::AUTH_FAILED,
+            Self::NoEndpoint => Reason::NO_ENDPOINT,
+            Self::Unreachable => Reason::UNREACHABLE,
+            Self::Overflow => Reason::OVERFLOW,
+            Self::UpstreamGone => Reason::UPSTREAM_GONE,
+            Self::BadUpstream => Reason::BAD_UPSTREAM,
+            Self::UpstreamSlow => Reason::UPSTREAM_SLOW,
         }
     }
 

@@ -19,6 +19,8 @@ pub(super) struct Flow {
     pub(super) moved: bool,
     /// The receiver has been sent something.
     pub(super) began: bool,
+    /// Bytes of payload taken from the sender.
+    pub(super) passed: u64,
 }
 
 /// Where a body comes from: the stream, and what of it has arrived.
@@ -54,6 +56,7 @@ impl Flow {
             finished: false,
             moved: false,
             began: false,
+            passed: 0,
         }
     }
 
@@ -149,6 +152,7 @@ impl Flow {
             while !source.input.is_empty() && !self.decoder.is_done() && pending.len() < limit {
                 let input = source.input.as_slice();
                 let part = self.decoder.decode(input).map_err(FlowError::Malformed)?;
+                self.passed += part.data.len() as u64;
                 let written = self.encoder.write(&input[part.data], pending.vec());
                 written.map_err(FlowError::Malformed)?;
                 source.input.consume(part.consumed);
@@ -185,6 +189,7 @@ impl Flow {
             let input = source.input.as_slice();
             let part = self.decoder.decode(input).map_err(FlowError::Malformed)?;
             if !part.data.is_empty() {
+                self.passed += part.data.len() as u64;
                 self.hand_on(cx, input, part.data, sink)?;
             }
             source.input.consume(part.consumed);

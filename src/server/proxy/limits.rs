@@ -85,6 +85,13 @@ pub(super) const ACCEPTS_PER_TURN: usize = 64;
 pub(super) const DISMISSAL_LOOKS: usize = 64;
 /// How long accepting pauses when there are no descriptors left.
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Entries of the access log kept for reuse: as many requests are seldom in flight, and each is some KiB at most.
+pub(super) const IDLE_LOG_ENTRIES: usize = 128;
+/// How long the end of the program waits for the access log: a disk writes the whole ring in less, and who does not read
+/// his pipe is not waited for.
+pub(super) const LOG_FLUSH_PATIENCE: Duration = Duration::from_millis(500);
+/// Between two log lines about strangers that reach a port meant for a proxy: they may come as often as they like.
+pub(super) const COMPLAINT_PAUSE: Duration = Duration::from_secs(60);
 /// Descriptors kept for everything that is no client connection: files, admin, maps, idle upstreams.
 pub(super) const RESERVED_DESCRIPTORS: u64 = 512;
 /// The first pause before a port that could not be had is tried again; it doubles each time.
@@ -109,3 +116,6 @@ pub(super) const UDP_FLOWS_OF_SOURCE: usize = 4;
 pub(super) const UDP_TOUCH: Duration = Duration::from_secs(1);
 /// Bytes of a ClientHello that are waited for. Post-quantum key shares make it 2 KiB; a record holds 16.
 pub(super) const CLIENT_HELLO_BYTES: usize = 16 * 1024 + 5;
+/// Weighted routes whose turns are remembered from one table to the next. A hundred bytes each; who has more of them in
+/// use begins anew with those that were not asked for the longest.
+pub(super) const MAX_FORMER_TURNS: usize = 16_384;

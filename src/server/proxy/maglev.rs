@@ -1,4 +1,5 @@
 //! Consistent hashing: Maglev's lookup table (Eisenbud et al., NSDI 2016, section 3.4).
+use crate::arrange::Arrange;
 use std::net::{IpAddr, SocketAddr};
 
 /// Entries of a table. A prime, so that every step visits every entry; large enough that with a hundred endpoints their
@@ -9,7 +10,7 @@ const TABLE_SIZE: usize = 16_381;
 /// nodes send a client to the same endpoint; when one comes or goes, about its share of the clients moves.
 pub(super) fn table(addresses: &[SocketAddr]) -> Box<[u16]> {
     let mut order: Vec<usize> = (0..addresses.len().min(TABLE_SIZE)).collect();
-    order.sort_by_key(|&i| addresses[i]);
+    order.arrange_by_key(|&i| addresses[i]);
     // Each endpoint's next choice and the step to the one after.
     let mut choices: Vec<(usize, usize)> =
         order.iter().map(|&i| first_choice(addresses[i])).collect();

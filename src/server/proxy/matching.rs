@@ -1,6 +1,6 @@
 //! Which route a request has: the head in the receive buffer as the route table asks about it.
 use std::cell::RefCell;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::connection::NO_SCOPE;
 use crate::api::route::{Listener, PathMatch, Request, Route};
@@ -8,7 +8,7 @@ use crate::proto::http1::{Header, MAX_HOST_BYTES, RequestHead};
 
 /// What the table says about a request.
 pub(super) enum Found<'l> {
-    Route(&'l Rc<Route>, PathMatch<'l>),
+    Route(&'l Arc<Route>, PathMatch<'l>),
     /// The host belongs to another listener than the one that the TLS handshake chose.
     Misdirected,
     None,

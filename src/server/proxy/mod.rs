@@ -1,12 +1,13 @@
 //! The proxy: HTTP/1.1 and TLS between clients and endpoints. The data path never asks anyone: it reads
 //! an immutable [`table::Snapshot`] that this server replaces whole.
 //!
-//! `accept.rs` a connection arrives · `tls.rs` `terminate.rs` handshake or passthrough · `connection.rs` one request
+//! `accept.rs` a connection arrives · `access_log.rs` what is written about it · `tls.rs` `terminate.rs` handshake or passthrough · `connection.rs` one request
 //! after the other · `request.rs` head to decision · `exchange.rs` one request and its response ·
 //! `matching.rs` which route · `filter/` what a route changes · `flow.rs` bodies · `forward.rs` whole connections · `tunnel.rs` bytes both ways · `udp.rs` datagrams ·
 //! `dial.rs` `upstream_tls.rs` connecting · `upstream.rs` kept connections · `balance.rs` which backend · `cluster.rs` which endpoint · `probe.rs` dead ones ·
 //! `table.rs` what all of them read · `listen.rs` sockets · `limits.rs` every bound.
 mod accept;
+mod access_log;
 mod balance;
 mod cluster;
 mod connect;
@@ -40,9 +41,11 @@ mod upstream_tls;
 mod tests;
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use smol::Task;
 
+use self::access_log::AccessLog;
 use self::limits::{
     DRAIN_POLL, DRAIN_TIMEOUT, IDLE_TOTAL, LONGEST_BIND_PAUSE, RESERVED_DESCRIPTORS, UPSTREAM_SWEEP,
 };
@@ -62,7 +65,7 @@ use crate::io::reactor::Timer;
 use crate::io::{clock, event_loop, splice, tcp};
 use crate::kernel::{Outbox, Server, ServerId, Time};
 
-pub use self::stats::{Stats, stats};
+pub use self::stats::{Stats, StatsReader, stats, stats_reader};
 
 /// The proxy server. Receives `Listeners`, `Endpoints` and `Shutdown`; sends `Sockets` to the eBPF driver,
 /// `Listening` to the datapath server, `Statuses` to the store and `Released` to the signal driver.
@@ -74,10 +77,12 @@ pub struct Proxy {
     ports: Ports,
     conflicts: Vec<Conflict>,
     steered_problems: Vec<String>,
+    /// Why there is no access log.
+    log_problem: Option<String>,
     sent_sockets: Option<Sockets>,
-    sent_statuses: Option<Rc<Statuses>>,
+    sent_statuses: Option<Arc<Statuses>>,
     /// The last `Listening`: the table that new connections see, and what of it could not be opened.
-    sent_listening: Option<(Generation, Rc<[String]>)>,
+    sent_listening: Option<(Generation, Arc<[String]>)>,
     /// While the program ends: when waiting for requests in flight is given up.
     drain_until: Option<Time>,
     /// When to look again whether that is over, or whether a socket can be had.
@@ -112,8 +117,14 @@ impl Proxy {
         // So that busy clients, their endpoints and what is kept idle fit together.
         let idle_upstreams = usize::try_from(limit / 8).unwrap_or(usize::MAX).min(IDLE_TOTAL);
         let tls = Terminator::new().expect("the kernel gives randomness once it has booted");
-        let shared =
-            Rc::new(Shared::new(config.xff_trusted_hops, connections, idle_upstreams, tls));
+        let mut shared = Shared::new(config, connections, idle_upstreams, tls);
+        let (access_log, log_problem) = match AccessLog::open(config) {
+            Ok(log) => (log, None),
+            // It was good a moment ago, when the settings were read. Requests are served nevertheless.
+            Err(problem) => (None, Some(problem)),
+        };
+        shared.access_log = access_log;
+        let shared = Rc::new(shared);
         let sockets =
             if config.no_bpf { SocketsOf::Host } else { SocketsOf::Steered(Steered::default()) };
         let sweeper = event_loop::spawn(sweep(Rc::clone(&shared)));
@@ -123,6 +134,7 @@ impl Proxy {
             ports: Ports::default(),
             conflicts: Vec::new(),
             steered_problems: Vec::new(),
+            log_problem,
             sent_sockets: None,
             sent_statuses: None,
             sent_listening: None,
@@ -136,15 +148,15 @@ impl Proxy {
     fn replace(
         &mut self,
         now: Time,
-        table: Rc<ListenerTable>,
-        endpoints: Rc<Endpoints>,
+        table: Arc<ListenerTable>,
+        endpoints: Arc<Endpoints>,
         out: &mut Outbox<Message>,
     ) {
         let before = self.shared.current();
         let host_network = matches!(self.sockets, SocketsOf::Host);
-        let moved = !Rc::ptr_eq(before.endpoints(), &endpoints);
+        let moved = !Arc::ptr_eq(before.endpoints(), &endpoints);
         let (snapshot, conflicts) =
-            Snapshot::new(&before, table, Rc::clone(&endpoints), host_network, now);
+            Snapshot::new(&before, table, Arc::clone(&endpoints), host_network, now);
         self.shared.replace(snapshot);
         self.conflicts = conflicts;
         if moved {
@@ -192,6 +204,7 @@ impl Proxy {
             )
         }));
         self.acknowledge(&messages, out);
+        messages.extend(self.log_problem.clone());
         let problem = |message| Problem {
             position: None,
             object: None,
@@ -200,9 +213,9 @@ impl Proxy {
             severity: Severity::Error,
         };
         let problems = messages.into_iter().map(problem).collect();
-        let statuses = Rc::new(Statuses { problems, ..Statuses::default() });
+        let statuses = Arc::new(Statuses { problems, ..Statuses::default() });
         if self.sent_statuses.as_ref() != Some(&statuses) {
-            self.sent_statuses = Some(Rc::clone(&statuses));
+            self.sent_statuses = Some(Arc::clone(&statuses));
             out.send(wiring::STORE, Message::Statuses(statuses));
         }
     }
@@ -210,9 +223,9 @@ impl Proxy {
     /// Tells what is served now, unless that is known.
     fn acknowledge(&mut self, messages: &[String], out: &mut Outbox<Message>) {
         let generation = self.shared.current().table().generation;
-        let listening = (generation, Rc::from(messages));
+        let listening = (generation, Arc::from(messages));
         if generation != Generation::default() && self.sent_listening.as_ref() != Some(&listening) {
-            out.send(wiring::DATAPATH, Message::Listening(generation, Rc::clone(&listening.1)));
+            out.send(wiring::DATAPATH, Message::Listening(generation, Arc::clone(&listening.1)));
             self.sent_listening = Some(listening);
         }
     }
@@ -236,12 +249,13 @@ impl Server<Message> for Proxy {
         let current = self.shared.current();
         match message {
             Message::Listeners(table) => {
-                self.replace(now, table, Rc::clone(current.endpoints()), out);
+                self.replace(now, table, Arc::clone(current.endpoints()), out);
             }
             Message::Endpoints(endpoints) => {
-                self.replace(now, Rc::clone(current.table()), endpoints, out);
+                self.replace(now, Arc::clone(current.table()), endpoints, out);
             }
             Message::Shutdown => self.drain(now, out),
+            Message::ReopenLogs => self.shared.access_log.iter().for_each(AccessLog::reopen),
             other => log::warn!("the proxy has no use for {}", kernel_name(&other)),
         }
     }
@@ -274,13 +288,13 @@ impl Server<Message> for Proxy {
             }
             wiring::DATAPATH => {
                 if let Some((generation, messages)) = &self.sent_listening {
-                    let messages = Rc::clone(messages);
+                    let messages = Arc::clone(messages);
                     out.send(wiring::DATAPATH, Message::Listening(*generation, messages));
                 }
             }
             wiring::STORE => {
                 if let Some(statuses) = &self.sent_statuses {
-                    out.send(wiring::STORE, Message::Statuses(Rc::clone(statuses)));
+                    out.send(wiring::STORE, Message::Statuses(Arc::clone(statuses)));
                 }
             }
             _ => {}
@@ -292,6 +306,10 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         // Connections outlive a proxy that crashed, but not for long: its successor has the new tables.
         self.shared.drain();
+        if self.released {
+            // The program ends.
+            self.shared.access_log.iter().for_each(AccessLog::finish);
+        }
     }
 }
 
@@ -304,6 +322,7 @@ async fn sweep(shared: Rc<Shared>) {
     loop {
         let now = clock::now();
         shared.hosts.sweep(now);
+        shared.access_log.iter().for_each(AccessLog::settle);
         Timer::at(now + UPSTREAM_SWEEP).await;
     }
 }

@@ -2,8 +2,10 @@
 //! borrowed from the receive buffer outlives it.
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::access_log::{Facts, Reason};
 use super::cluster::Cluster;
 use super::connection::Connection;
 use super::date::with_date;
@@ -22,8 +24,8 @@ use crate::io::reactor::loop_now;
 use crate::io::{clock, random};
 use crate::proto::http1::{
     BodyFraming, ForwardContext, HeadEditor, HeaderSlots, LocalReply, Parsed, PeerAddress,
-    ReplyContext, RequestHead, RequestId, ResponseTo, Version, parse_request, trusted_client,
-    write_local_reply, write_request_head,
+    ReplyContext, RequestHead, RequestId, ResponseTo, Trust, Version, client_of, parse_request,
+    scheme_of, write_local_reply, write_request_head,
 };
 
 /// The value of `server` (ING-13).
@@ -33,8 +35,8 @@ pub(super) const SERVER: &str = "envoy";
 pub(super) enum Next {
     /// It has not ended yet.
     Incomplete,
-    /// The answer is in `to_client` already; whether the connection persists.
-    Answered(bool),
+    /// The answer is in `to_client` already; whether the connection persists, and why it was given.
+    Answered(bool, Reason),
     /// It is to be forwarded; the head is in `to_upstream`.
     Forward(Job),
 }
@@ -72,12 +74,14 @@ struct Asked<'a, 's, 'b> {
     answer: Answer,
     snapshot: &'a Snapshot,
     listener: &'a Listener,
-    route: &'a Rc<Route>,
+    route: &'a Arc<Route>,
     matched: PathMatch<'a>,
     peer: &'a PeerAddress,
     local: SocketAddr,
     is_tls: bool,
-    trusted_hops: u8,
+    trust: Trust<'a>,
+    /// Who has asked, as far as that is known through proxies.
+    client: &'a PeerAddress,
 }
 
 /// Takes the next request head from the receive buffer.
@@ -88,14 +92,17 @@ pub(super) fn next(connection: &mut Connection) -> Next {
     connection.refresh();
     let version = if connection.client.is_http2() { Version::Http2 } else { Version::Http11 };
     let mut slots = HeaderSlots::new();
-    let Connection { input, progress, to_client, to_upstream, head_began, .. } = connection;
+    let Connection { input, progress, to_client, to_upstream, head_began, entry, .. } = connection;
     let (head, consumed) = match parse_request(input.as_slice(), &mut slots, progress) {
         Ok(Parsed::Partial) => return Next::Incomplete,
         Ok(Parsed::Complete(head, consumed)) => (head, consumed),
         Err(error) => {
             count(|c| c.bad_requests.add());
-            let answer = Answer::closing(version);
-            return Next::Answered(reply_to(to_client.vec(), LocalReply::Refused(error), answer));
+            let at = to_client.len();
+            let (reply, answer) = (LocalReply::Refused(error), Answer::closing(version));
+            let keep_alive = reply_to(to_client.vec(), reply, answer);
+            connection.log_unread(at, version, Reason::BAD_REQUEST);
+            return Next::Answered(keep_alive, Reason::BAD_REQUEST);
         }
     };
     count(|c| c.requests.add());
@@ -105,11 +112,17 @@ pub(super) fn next(connection: &mut Connection) -> Next {
         keep_alive: head.keep_alive && !connection.shared.is_draining(),
         grpc: is_grpc(&head),
     };
+    let trust = connection.shared.trust(connection.is_trusted_proxy);
+    let behind = client_of(&head, connection.peer.ip(), trust);
+    let behind = (behind != connection.peer.ip()).then(|| PeerAddress::new(behind));
+    let client = behind.as_ref().unwrap_or(&connection.peer);
     let listener = connection.listener.as_deref();
     let found = listener.map_or(Found::None, |listener| {
         let scope = connection.is_tls.then_some(connection.scope);
         find_route(listener, scope, &head)
     });
+    let route = if let Found::Route(route, _) = &found { Some(&***route) } else { None };
+    let at = to_client.len();
     let next = match (found, listener) {
         (Found::Route(route, matched), Some(listener)) => {
             let asked = Asked {
@@ -122,21 +135,39 @@ pub(super) fn next(connection: &mut Connection) -> Next {
                 peer: &connection.peer,
                 local: connection.local,
                 is_tls: connection.is_tls,
-                trusted_hops: connection.shared.xff_trusted_hops,
+                trust,
+                client,
             };
             asked.decide(to_client, to_upstream)
         }
         (Found::Misdirected, _) => {
             count(|c| c.misdirected.add());
-            Next::Answered(reply_bodyless(to_client.vec(), LocalReply::Misdirected, answer, &head))
+            reply_bodyless(to_client.vec(), LocalReply::Misdirected, answer, &head)
         }
         // Without a listener: it was taken away since the connection was made.
         _ => {
             count(|c| c.no_route.add());
             let answer = Answer { keep_alive: answer.keep_alive && listener.is_some(), ..answer };
-            Next::Answered(reply_bodyless(to_client.vec(), LocalReply::NoRoute, answer, &head))
+            reply_bodyless(to_client.vec(), LocalReply::NoRoute, answer, &head)
         }
     };
+    if let Some(log) = &connection.shared.access_log {
+        let mut begun = log.begin(&Facts {
+            head: Some(&head),
+            client,
+            peer: &connection.peer,
+            local: connection.local,
+            version: answer.version,
+            server_name: connection.server_name.as_deref(),
+            route,
+            forwarded: to_upstream.as_slice(),
+        });
+        if let Next::Answered(_, reason) = next {
+            begun.answered(&to_client.as_slice()[at..]);
+            begun.because(reason);
+        }
+        *entry = Some(begun);
+    }
     input.consume(consumed);
     progress.reset();
     *head_began = false;
@@ -235,7 +266,7 @@ impl Asked<'_, '_, '_> {
             peer,
             proto: self.scheme(),
             request_id: &RequestId::from_random(random::bytes16()),
-            trusted_hops: self.trusted_hops,
+            trust: self.trust,
             append_forwarded_for: true,
             fallback_host: &fallback,
             host: extra.as_ref().and_then(|extra| extra.host()),
@@ -252,9 +283,7 @@ impl Asked<'_, '_, '_> {
             extra.question = self.question(extra);
         }
         let affinity = match cluster.settings().balance {
-            Balance::SourceAddress => {
-                maglev::affinity(trusted_client(head, peer.ip(), self.trusted_hops))
-            }
+            Balance::SourceAddress => maglev::affinity(self.client.ip()),
             _ => 0,
         };
         Next::Forward(Job {
@@ -276,10 +305,11 @@ impl Asked<'_, '_, '_> {
         let mut backend = wanted.backend.clone();
         if wanted.grpc && backend.settings.protocol != UpstreamProtocol::Http2 {
             // gRPC is spoken over nothing else.
-            Rc::make_mut(&mut backend.settings).protocol = UpstreamProtocol::Http2;
+            Arc::make_mut(&mut backend.settings).protocol = UpstreamProtocol::Http2;
         }
         let cluster = self.snapshot.cluster(&backend);
-        Some(auth::Question::new(wanted, cluster, self.head, self.peer, self.scheme()))
+        let scheme = scheme_of(self.head, self.trust).unwrap_or(self.scheme());
+        Some(auth::Question::new(wanted, cluster, self.head, self.client, scheme))
     }
 
     /// The copies that are made of the request, with the changes that its own gets.
@@ -311,11 +341,11 @@ impl Asked<'_, '_, '_> {
     fn reply(&self, out: &mut Buffer, reply: LocalReply<'_>, backend: Option<usize>) -> Next {
         let out = out.vec();
         let at = out.len();
-        let keep_alive = reply_bodyless(out, reply, self.answer, self.head);
+        let next = reply_bodyless(out, reply, self.answer, self.head);
         if let Some(extra) = Extra::of(self.route, backend, self.head) {
             extra.edit_response(out, at);
         }
-        Next::Answered(keep_alive)
+        next
     }
 }
 
@@ -325,9 +355,10 @@ fn reply_bodyless(
     reply: LocalReply<'_>,
     answer: Answer,
     head: &RequestHead<'_, '_>,
-) -> bool {
+) -> Next {
     let bodyless = matches!(head.framing, BodyFraming::None | BodyFraming::Length(0));
-    reply_to(out, reply, Answer { keep_alive: answer.keep_alive && bodyless, ..answer })
+    let answer = Answer { keep_alive: answer.keep_alive && bodyless, ..answer };
+    Next::Answered(reply_to(out, reply, answer), Reason::of(&reply))
 }
 
 /// Whether the content is that of gRPC, of any flavour (but gRPC-Web, whose clients want HTTP's errors).

@@ -1,19 +1,27 @@
 //! What all connections of this thread share: the current tables, and who is connected.
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
+use super::access_log::AccessLog;
 use super::limits::DISMISSAL_LOOKS;
 use super::stats::count;
 use super::table::Snapshot;
 use super::terminate::Terminator;
 use super::upstream::Hosts;
+use crate::api::address::Network;
+use crate::api::config::Config;
 use crate::io::reactor::WakeHandle;
+use crate::proto::http1::Trust;
 
 /// The proxy as its connections see it.
 pub(super) struct Shared {
     current: RefCell<Rc<Snapshot>>,
     pub(super) hosts: Rc<Hosts>,
-    pub(super) xff_trusted_hops: u8,
+    xff_trusted_hops: u8,
+    trusted_proxies: Arc<[Network]>,
+    pub(super) access_log: Option<AccessLog>,
     pub(super) connection_limit: usize,
     pub(super) tls: Terminator,
     draining: Cell<bool>,
@@ -57,7 +65,7 @@ pub(super) struct StreamAdmission {
 
 impl Shared {
     pub(super) fn new(
-        xff_trusted_hops: u8,
+        config: &Config,
         connection_limit: usize,
         idle_upstream_limit: usize,
         tls: Terminator,
@@ -66,7 +74,9 @@ impl Shared {
         Self {
             current: RefCell::new(Rc::new(Snapshot::empty(Rc::clone(&hosts)))),
             hosts,
-            xff_trusted_hops,
+            xff_trusted_hops: config.xff_trusted_hops,
+            trusted_proxies: Arc::clone(&config.trusted_proxies),
+            access_log: None,
             connection_limit,
             tls,
             draining: Cell::new(false),
@@ -85,6 +95,25 @@ impl Shared {
 
     pub(super) fn current(&self) -> Rc<Snapshot> {
         Rc::clone(&self.current.borrow())
+    }
+
+    /// Whether `address` is that of a proxy that is believed by its address.
+    pub(super) fn is_trusted_proxy(&self, address: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(address))
+    }
+
+    /// Whether a connection from `address` may begin with the PROXY protocol: any, unless it is said which.
+    pub(super) fn may_send_proxy_header(&self, address: IpAddr) -> bool {
+        self.trusted_proxies.is_empty() || self.is_trusted_proxy(address)
+    }
+
+    /// Whose word about clients counts, on a connection whose peer is a trusted proxy or not.
+    #[inline]
+    pub(super) fn trust(&self, peer: bool) -> Trust<'_> {
+        match &*self.trusted_proxies {
+            [] => Trust::Hops(self.xff_trusted_hops),
+            networks => Trust::Proxies { networks, peer },
+        }
     }
 
     /// Makes `snapshot` the one that all later requests see.

@@ -1,5 +1,6 @@
-//! Counters of the proxy on this thread: plain cells, no lock, no atomic.
-use std::cell::Cell;
+//! Counters of the proxy on this thread. Only this thread writes them, so that counting is a plain load and store;
+//! others may read.
+use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! counters {
     ($($(#[doc = $doc:literal])+ $name:ident,)*) => {
@@ -16,11 +17,11 @@ macro_rules! counters {
 
         impl Counters {
             const fn new() -> Self {
-                Self { $($name: Counter(Cell::new(0)),)* }
+                Self { $($name: Counter(AtomicU64::new(0)),)* }
             }
 
             fn snapshot(&self) -> Stats {
-                Stats { $($name: self.$name.0.get(),)* }
+                Stats { $($name: self.$name.get(),)* }
             }
         }
 
@@ -50,6 +51,8 @@ counters! {
     connections_unclaimed,
     /// Client connections closed because they did not begin with the PROXY protocol header that is demanded.
     connections_without_header,
+    /// Client connections closed because PROXY protocol is demanded and they come from none of the trusted proxies.
+    connections_untrusted,
     /// Connection tasks that panicked.
     connections_panicked,
     /// Request heads taken.
@@ -134,6 +137,12 @@ counters! {
     datagrams_dropped,
     /// Datagrams to clients.
     datagrams_sent,
+    /// Lines of the access log that were handed to its writer.
+    access_log_lines_total,
+    /// Lines that were lost: there was no room for them, or writing failed.
+    access_log_dropped_total,
+    /// Writes to the access log that failed.
+    access_log_write_errors_total,
     /// TLS handshakes finished.
     tls_handshakes,
     /// TLS handshakes that failed.
@@ -144,40 +153,73 @@ counters! {
 
 /// One number.
 #[derive(Default)]
-pub(super) struct Counter(Cell<u64>);
+pub(super) struct Counter(AtomicU64);
+
+/// Reads the counters of one thread's proxy, from any thread.
+#[derive(Clone, Copy)]
+pub struct StatsReader(&'static Counters);
 
 thread_local! {
-    static COUNTERS: Counters = const { Counters::new() };
+    /// Leaked: there are as many as threads with a proxy, and readers may outlive them.
+    static COUNTERS: &'static Counters = Box::leak(Box::new(Counters::new()));
 }
 
 /// The counters of the proxy on this thread.
 pub fn stats() -> Stats {
-    COUNTERS.with(Counters::snapshot)
+    stats_reader().read()
+}
+
+/// A reader for the counters of the proxy on this thread.
+pub fn stats_reader() -> StatsReader {
+    COUNTERS.with(|counters| StatsReader(counters))
 }
 
 /// Gives access to the counters, to count.
 #[inline]
 pub(super) fn count(count: impl FnOnce(&Counters)) {
     // Counted also while the thread ends: then it no longer matters.
-    let _ = COUNTERS.try_with(count);
+    let _ = COUNTERS.try_with(|counters| count(counters));
+}
+
+// === impl StatsReader ===
+
+impl StatsReader {
+    /// What has been counted so far.
+    pub fn read(self) -> Stats {
+        self.0.snapshot()
+    }
 }
 
 // === impl Counter ===
 
 impl Counter {
     #[inline]
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    #[inline]
     pub(super) fn add(&self) {
-        self.0.set(self.0.get() + 1);
+        self.set(self.get() + 1);
+    }
+
+    pub(super) fn add_many(&self, count: u64) {
+        self.set(self.get() + count);
     }
 
     #[inline]
     pub(super) fn add_all(&self, count: usize) {
-        self.0.set(self.0.get().wrapping_add(count as u64));
+        self.set(self.get().wrapping_add(count as u64));
     }
 
     #[inline]
     pub(super) fn subtract(&self, count: u64) {
-        self.0.set(self.0.get().saturating_sub(count));
+        self.set(self.get().saturating_sub(count));
     }
 }
 

@@ -4,28 +4,31 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 
-use super::balance::{Plan, identity};
+use super::balance::{Credits, Plan, identity};
 use super::cluster::Cluster;
+use super::limits::MAX_FORMER_TURNS;
 use super::upstream::Hosts;
 use crate::api::address::Port;
 use crate::api::datapath::Transport;
 use crate::api::endpoint::{Endpoint, Endpoints, ServicePort};
 use crate::api::route::{
-    Action, Backend, Listener, ListenerProtocol, ListenerTable, Route, Target, TlsAction,
-    UpstreamSettings,
+    Action, Backend, Listener, ListenerProtocol, ListenerTable, Route, Target, UpstreamSettings,
 };
 use crate::io::tcp::ANY;
 use crate::kernel::Time;
 
 type Doors = HashMap<(Option<IpAddr>, Port, Transport), Door>;
+/// With the number of replacements since it was somebody's turn.
+type Turns = HashMap<u64, (u32, Credits)>;
 type Plans = HashMap<*const Route, Rc<Plan>, BuildHasherDefault<PointerHasher>>;
 /// Usually one of a Service port: backends rarely differ in their settings.
 type Clusters = HashMap<ServicePort, Vec<Made>>;
 
 /// A cluster, and the endpoint list that it was made from, to see whether it has changed.
 struct Made {
-    list: Rc<[Endpoint]>,
+    list: Arc<[Endpoint]>,
     cluster: Rc<Cluster>,
 }
 
@@ -35,10 +38,12 @@ pub(super) struct Snapshot {
     /// Who listens where; the address is None for whatever is not an address of its own.
     doors: Doors,
     /// What the balancing is made from.
-    endpoints: Rc<Endpoints>,
+    endpoints: Arc<Endpoints>,
     /// Keeps the routes, whose addresses are the keys of `plans`, alive.
-    table: Rc<ListenerTable>,
+    table: Arc<ListenerTable>,
     plans: RefCell<Plans>,
+    /// Whose turn it was at weighted routes of the snapshots before, by the identity of the route.
+    turns: Turns,
     clusters: RefCell<Clusters>,
     hosts: Rc<Hosts>,
 }
@@ -46,10 +51,10 @@ pub(super) struct Snapshot {
 /// The listeners at one address and port. In host-network mode one port serves HTTP and TLS (ING-16).
 #[derive(Clone, Default)]
 pub(super) struct Door {
-    pub(super) http: Option<Rc<Listener>>,
-    pub(super) tls: Option<Rc<Listener>>,
+    pub(super) http: Option<Arc<Listener>>,
+    pub(super) tls: Option<Arc<Listener>>,
     /// Takes connections or datagrams as they are; there is no other then.
-    pub(super) whole: Option<Rc<Listener>>,
+    pub(super) whole: Option<Arc<Listener>>,
 }
 
 /// Several listeners want what only one can have.
@@ -69,9 +74,10 @@ impl Snapshot {
     pub(super) fn empty(hosts: Rc<Hosts>) -> Self {
         Self {
             doors: HashMap::new(),
-            endpoints: Rc::default(),
-            table: Rc::default(),
+            endpoints: Arc::default(),
+            table: Arc::default(),
             plans: RefCell::default(),
+            turns: Turns::new(),
             clusters: RefCell::default(),
             hosts,
         }
@@ -80,8 +86,8 @@ impl Snapshot {
     /// The successor of `before`. With `host_network` the listeners share the node's ports.
     pub(super) fn new(
         before: &Self,
-        table: Rc<ListenerTable>,
-        endpoints: Rc<Endpoints>,
+        table: Arc<ListenerTable>,
+        endpoints: Arc<Endpoints>,
         host_network: bool,
         now: Time,
     ) -> (Self, Vec<Conflict>) {
@@ -94,18 +100,18 @@ impl Snapshot {
             endpoints,
             table,
             plans: RefCell::default(),
+            turns: before.turns_so_far(),
             clusters: RefCell::new(clusters),
             hosts,
         };
-        snapshot.keep_turns(before);
         (snapshot, conflicts)
     }
 
-    pub(super) const fn table(&self) -> &Rc<ListenerTable> {
+    pub(super) const fn table(&self) -> &Arc<ListenerTable> {
         &self.table
     }
 
-    pub(super) const fn endpoints(&self) -> &Rc<Endpoints> {
+    pub(super) const fn endpoints(&self) -> &Arc<Endpoints> {
         &self.endpoints
     }
 
@@ -122,7 +128,7 @@ impl Snapshot {
     }
 
     /// Who takes the datagrams that are sent to this address.
-    pub(super) fn datagrams(&self, local: SocketAddr) -> Option<&Rc<Listener>> {
+    pub(super) fn datagrams(&self, local: SocketAddr) -> Option<&Arc<Listener>> {
         self.door_of(local, Transport::Udp)?.whole.as_ref()
     }
 
@@ -164,21 +170,25 @@ impl Snapshot {
 
     /// The balancing of a route of this snapshot.
     #[inline]
-    pub(super) fn plan(&self, route: &Rc<Route>) -> Rc<Plan> {
-        if let Some(plan) = self.plans.borrow().get(&Rc::as_ptr(route)) {
+    pub(super) fn plan(&self, route: &Arc<Route>) -> Rc<Plan> {
+        if let Some(plan) = self.plans.borrow().get(&Arc::as_ptr(route)) {
             return Rc::clone(plan);
         }
         self.make_plan(route)
     }
 
     #[cold]
-    fn make_plan(&self, route: &Rc<Route>) -> Rc<Plan> {
+    fn make_plan(&self, route: &Arc<Route>) -> Rc<Plan> {
         let backends: &[_] = match &route.action {
             Action::Forward(backends) => backends,
             Action::RedirectHttps(_) | Action::Redirect(_) | Action::Refuse(..) => &[],
         };
-        let plan = Rc::new(Plan::new(backends, &mut |backend| self.cluster(backend)));
-        self.plans.borrow_mut().insert(Rc::as_ptr(route), Rc::clone(&plan));
+        let plan = Plan::new(identity(route), backends, &mut |backend| self.cluster(backend));
+        if let Some((_, credits)) = plan.identity().and_then(|identity| self.turns.get(&identity)) {
+            plan.go_on(credits);
+        }
+        let plan = Rc::new(plan);
+        self.plans.borrow_mut().insert(Arc::as_ptr(route), Rc::clone(&plan));
         plan
     }
 
@@ -187,7 +197,7 @@ impl Snapshot {
         let settings = &backend.settings;
         let mut host = |endpoint: &Endpoint| self.hosts.get(endpoint.address, settings);
         let Target::Service(service) = &backend.target else {
-            return Rc::new(Cluster::new(Rc::clone(settings), &[], None, Time::ZERO, &mut host));
+            return Rc::new(Cluster::new(Arc::clone(settings), &[], None, Time::ZERO, &mut host));
         };
         let mut clusters = self.clusters.borrow_mut();
         if let Some(made) = clusters.get(service)
@@ -195,8 +205,8 @@ impl Snapshot {
         {
             return Rc::clone(&made.cluster);
         }
-        let list = self.endpoints.by_port.get(service).map_or_else(|| Rc::from([]), Rc::clone);
-        let cluster = Cluster::new(Rc::clone(settings), &list, None, Time::ZERO, &mut host);
+        let list = self.endpoints.by_port.get(service).map_or_else(|| Arc::from([]), Arc::clone);
+        let cluster = Cluster::new(Arc::clone(settings), &list, None, Time::ZERO, &mut host);
         let cluster = Rc::new(cluster);
         let made = Made { list, cluster: Rc::clone(&cluster) };
         clusters.entry(service.clone()).or_default().push(made);
@@ -204,44 +214,38 @@ impl Snapshot {
     }
 
     /// Lets weighted routes go on where their predecessors were, so that shares stay exact however often the tables
-    /// are replaced.
-    fn keep_turns(&self, before: &Self) {
-        let former: HashMap<u64, Rc<Plan>> = {
-            let plans = before.plans.borrow();
-            let turning = plans.iter().filter(|(_, plan)| plan.has_turns());
-            let known: HashMap<*const Route, &Rc<Plan>> =
-                turning.map(|(route, plan)| (*route, plan)).collect();
-            if known.is_empty() {
-                return;
+    /// are replaced. Costs what the routes in use cost, not what the table does.
+    fn turns_so_far(&self) -> Turns {
+        let mut turns: Turns = self
+            .turns
+            .iter()
+            .map(|(identity, (age, credits))| (*identity, (age + 1, Rc::clone(credits))))
+            .collect();
+        for plan in self.plans.borrow().values() {
+            if let Some(identity) = plan.identity() {
+                turns.insert(identity, (0, plan.credits()));
             }
-            let mut former = HashMap::new();
-            each_route(&before.table, &mut |route| {
-                if let Some(plan) = known.get(&Rc::as_ptr(route))
-                    && let Some(identity) = identity(route)
-                {
-                    former.insert(identity, Rc::clone(plan));
-                }
-            });
-            former
-        };
-        each_route(&self.table, &mut |route| {
-            if let Some(before) = identity(route).and_then(|identity| former.get(&identity)) {
-                self.plan(route).go_on(before);
-            }
-        });
+        }
+        // Of routes that nobody has asked for since, or that are gone.
+        let mut oldest = turns.values().map(|(age, _)| *age).max().unwrap_or(0);
+        while turns.len() > MAX_FORMER_TURNS && oldest > 0 {
+            turns.retain(|_, (age, _)| *age < oldest);
+            oldest -= 1;
+        }
+        turns
     }
 }
 
 // === impl Door ===
 
 impl Door {
-    pub(super) fn of(listener: &Rc<Listener>) -> Self {
+    pub(super) fn of(listener: &Arc<Listener>) -> Self {
         let mut door = Self::default();
-        *door.side(listener.protocol) = Some(Rc::clone(listener));
+        *door.side(listener.protocol) = Some(Arc::clone(listener));
         door
     }
 
-    pub(super) fn get(&self, protocol: ListenerProtocol) -> Option<&Rc<Listener>> {
+    pub(super) fn get(&self, protocol: ListenerProtocol) -> Option<&Arc<Listener>> {
         match protocol {
             ListenerProtocol::Http => self.http.as_ref(),
             ListenerProtocol::Tls => self.tls.as_ref(),
@@ -255,7 +259,7 @@ impl Door {
         all.clone().any(|listener| listener.accept_proxy_protocol)
     }
 
-    fn side(&mut self, protocol: ListenerProtocol) -> &mut Option<Rc<Listener>> {
+    fn side(&mut self, protocol: ListenerProtocol) -> &mut Option<Arc<Listener>> {
         match protocol {
             ListenerProtocol::Http => &mut self.http,
             ListenerProtocol::Tls => &mut self.tls,
@@ -284,7 +288,7 @@ impl Hasher for PointerHasher {
 }
 
 fn steered_doors(table: &ListenerTable) -> Doors {
-    let door = |(&(address, port, transport), listener): (&(_, _, _), &Rc<Listener>)| {
+    let door = |(&(address, port, transport), listener): (&(_, _, _), &Arc<Listener>)| {
         ((Some(address), port, transport), Door::of(listener))
     };
     table.by_address.iter().map(door).collect()
@@ -300,9 +304,9 @@ fn host_doors(table: &ListenerTable) -> (Doors, Vec<Conflict>) {
     let mut doors = Doors::new();
     for ((address, _, transport), listener) in &table.by_address {
         let door = doors.entry((Some(*address), host_port(listener), *transport)).or_default();
-        *door.side(listener.protocol) = Some(Rc::clone(listener));
+        *door.side(listener.protocol) = Some(Arc::clone(listener));
     }
-    let mut claims: BTreeMap<(Port, ListenerProtocol), Vec<&Rc<Listener>>> = BTreeMap::new();
+    let mut claims: BTreeMap<(Port, ListenerProtocol), Vec<&Arc<Listener>>> = BTreeMap::new();
     for listener in &table.all {
         claims.entry((host_port(listener), listener.protocol)).or_default().push(listener);
     }
@@ -312,7 +316,7 @@ fn host_doors(table: &ListenerTable) -> (Doors, Vec<Conflict>) {
         let winner = if let [only] = claimants[..] { Some(only) } else { shared().copied() };
         if let Some(winner) = winner {
             let door = doors.entry((None, port, protocol.transport())).or_default();
-            *door.side(protocol) = Some(Rc::clone(winner));
+            *door.side(protocol) = Some(Arc::clone(winner));
         } else {
             let services = claimants.iter().map(|listener| listener.service.to_string()).collect();
             conflicts.push(Conflict { port, services });
@@ -341,46 +345,22 @@ fn kept_clusters(before: &Snapshot, endpoints: &Endpoints, now: Time) -> Cluster
                 || Rc::strong_count(&made.cluster) > 1
         });
         let again = used.map(|made| {
-            let same = Rc::ptr_eq(list, &made.list) || *list == made.list;
+            let same = Arc::ptr_eq(list, &made.list) || *list == made.list;
             let old = &made.cluster;
             let cluster = if same {
                 Rc::clone(old)
             } else {
                 let settings = old.settings();
                 let mut host = |endpoint: &Endpoint| before.hosts.get(endpoint.address, settings);
-                Rc::new(Cluster::new(Rc::clone(settings), list, Some(old), now, &mut host))
+                Rc::new(Cluster::new(Arc::clone(settings), list, Some(old), now, &mut host))
             };
-            Made { list: Rc::clone(list), cluster }
+            Made { list: Arc::clone(list), cluster }
         });
         kept.insert(service.clone(), again.collect());
     }
     kept
 }
 
-fn is_same(a: &Rc<UpstreamSettings>, b: &Rc<UpstreamSettings>) -> bool {
-    Rc::ptr_eq(a, b) || a == b
-}
-
-/// Calls `with` with each route of the table, those that have several places several times.
-fn each_route(table: &ListenerTable, with: &mut dyn FnMut(&Rc<Route>)) {
-    for listener in &table.all {
-        let hosts = &listener.hosts;
-        let named = [&hosts.exact, &hosts.wildcard, &hosts.suffix].map(HashMap::values);
-        for host in named.into_iter().flatten().chain(&hosts.any) {
-            let regex = host.regex.iter().map(|(_, candidates)| candidates);
-            let all = host.exact.values().chain(regex).chain(host.prefix.values());
-            all.flatten().for_each(|candidate| with(&candidate.route));
-        }
-        listener.forward.iter().for_each(&mut *with);
-        let tls = [&listener.tls.exact, &listener.tls.wildcard, &listener.tls.suffix];
-        for action in tls.map(HashMap::values).into_iter().flatten().chain(&listener.tls.default) {
-            match action {
-                TlsAction::Passthrough(route) => with(route),
-                TlsAction::Terminate(termination) => {
-                    termination.forward.iter().for_each(&mut *with)
-                }
-                TlsAction::Refuse(_) => {}
-            }
-        }
-    }
+fn is_same(a: &Arc<UpstreamSettings>, b: &Arc<UpstreamSettings>) -> bool {
+    Arc::ptr_eq(a, b) || a == b
 }

@@ -1,7 +1,6 @@
 //! How TLS from clients is terminated: one configuration of rustls for each way of checking clients, which certificate
 //! is shown, and which protocols are offered.
 use std::cell::RefCell;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
@@ -26,7 +25,7 @@ const HTTP_PROTOCOLS: &[&[u8]] = &[b"h2", b"http/1.1"];
 thread_local! {
     /// What the handshake that is going on at this moment is for. rustls wants a resolver that may be shared between
     /// threads; the tables are not.
-    static TERMINATION: RefCell<Option<Rc<TlsTermination>>> = const { RefCell::new(None) };
+    static TERMINATION: RefCell<Option<Arc<TlsTermination>>> = const { RefCell::new(None) };
 }
 
 /// The configurations. Each has tickets and sessions of its own, so that a session resumed with one was made with it:
@@ -39,7 +38,7 @@ pub(super) struct Terminator {
 }
 
 struct Checked {
-    auth: Rc<ClientAuth>,
+    auth: Arc<ClientAuth>,
     raw: bool,
     config: Arc<ServerConfig>,
 }
@@ -72,7 +71,8 @@ impl Terminator {
             return Ok(Arc::clone(&self.open[usize::from(raw)]));
         };
         let mut list = self.checked.borrow_mut();
-        let same = |it: &Checked| it.raw == raw && (Rc::ptr_eq(&it.auth, auth) || it.auth == *auth);
+        let same =
+            |it: &Checked| it.raw == raw && (Arc::ptr_eq(&it.auth, auth) || it.auth == *auth);
         let found = match list.iter().position(same) {
             Some(index) => list.remove(index),
             None => {
@@ -81,20 +81,20 @@ impl Terminator {
                 if list.len() == CLIENT_AUTH_CONFIGS {
                     list.remove(0);
                 }
-                Checked { auth: Rc::clone(auth), raw, config }
+                Checked { auth: Arc::clone(auth), raw, config }
             }
         };
         let config = Arc::clone(&found.config);
         // The table's own, which is faster to compare.
-        list.push(Checked { auth: Rc::clone(auth), ..found });
+        list.push(Checked { auth: Arc::clone(auth), ..found });
         Ok(config)
     }
 }
 
 /// Runs a step of a handshake that is for `termination`.
-pub(super) fn offering<T>(termination: &Rc<TlsTermination>, step: impl FnOnce() -> T) -> T {
+pub(super) fn offering<T>(termination: &Arc<TlsTermination>, step: impl FnOnce() -> T) -> T {
     // Also cleared when rustls panics: by the next handshake that sets it.
-    TERMINATION.set(Some(Rc::clone(termination)));
+    TERMINATION.set(Some(Arc::clone(termination)));
     let outcome = step();
     TERMINATION.set(None);
     outcome
@@ -141,14 +141,14 @@ impl ResolvesServerCert for Shown {
 /// The certificate for a client: one that is for the name, whose key it understands, and that costs little; the first
 /// of several such.
 fn choose<'c>(
-    certificates: &'c [Rc<Certificate>],
+    certificates: &'c [Arc<Certificate>],
     name: Option<&str>,
     schemes: &[SignatureScheme],
-) -> Option<&'c Rc<Certificate>> {
+) -> Option<&'c Arc<Certificate>> {
     if let [only] = certificates {
         return Some(only);
     }
-    let rank = |certificate: &&Rc<Certificate>| {
+    let rank = |certificate: &&Arc<Certificate>| {
         let key = &certificate.key.key;
         let covers =
             name.is_none_or(|name| certificate.names.iter().any(|it| name_covers(it, name)));

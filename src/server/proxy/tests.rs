@@ -2,6 +2,7 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::balance::Plan;
@@ -13,6 +14,7 @@ use super::stats::stats;
 use super::table::Snapshot;
 use super::upstream::Hosts;
 use crate::api::address::Port;
+use crate::api::config::Config;
 use crate::api::endpoint::{Endpoint, Endpoints, ServicePort};
 use crate::api::meta::NamespacedName;
 use crate::api::route::{
@@ -30,7 +32,7 @@ fn endpoint(port: u16, ready: bool, terminating: bool) -> Endpoint {
 
 fn cluster_with(settings: UpstreamSettings, hosts: &Hosts, list: &[Endpoint]) -> Rc<Cluster> {
     let mut host = |endpoint: &Endpoint| hosts.get(endpoint.address, &UpstreamSettings::default());
-    Rc::new(Cluster::new(Rc::new(settings), list, None, Time::ZERO, &mut host))
+    Rc::new(Cluster::new(Arc::new(settings), list, None, Time::ZERO, &mut host))
 }
 
 fn list(ports: impl IntoIterator<Item = u16>) -> Vec<Endpoint> {
@@ -64,7 +66,9 @@ fn backends(weights: &[u32]) -> Vec<Backend> {
 
 fn plan(weights: &[u32]) -> Plan {
     let hosts = Hosts::new(IDLE_TOTAL);
-    Plan::new(&backends(weights), &mut |_| cluster_with(UpstreamSettings::default(), &hosts, &[]))
+    Plan::new(None, &backends(weights), &mut |_| {
+        cluster_with(UpstreamSettings::default(), &hosts, &[])
+    })
 }
 
 #[test]
@@ -102,7 +106,7 @@ fn a_refused_share_is_a_share() {
     backends[1].target = Target::Refuse(500, "no such Service".to_owned());
     let hosts = Hosts::new(IDLE_TOTAL);
     let mut cluster = |_: &Backend| cluster_with(UpstreamSettings::default(), &hosts, &[]);
-    let plan = Plan::new(&backends, &mut cluster);
+    let plan = Plan::new(None, &backends, &mut cluster);
     let refused = (0..10).filter_map(|_| plan.next()).filter(|i| plan.cluster(*i).is_none());
     assert_eq!(refused.count(), 5);
 }
@@ -112,15 +116,15 @@ fn turns_go_on_when_the_tables_are_replaced() {
     let service = ServicePort { service: NamespacedName::new("default", "web"), port: Port(80) };
     let endpoints = |ports: &[u16]| {
         let list = list(ports.iter().copied()).into();
-        Rc::new(Endpoints { by_port: HashMap::from([(service.clone(), list)]) })
+        Arc::new(Endpoints { by_port: HashMap::from([(service.clone(), list)]) })
     };
-    let route = Rc::new(Route::new(Action::Forward(vec![Backend::new(service.clone(), 1)])));
-    let table = Rc::new(ListenerTable::default());
+    let route = Arc::new(Route::new(Action::Forward(vec![Backend::new(service.clone(), 1)])));
+    let table = Arc::new(ListenerTable::default());
     let mut snapshot = Snapshot::empty(Rc::new(Hosts::new(IDLE_TOTAL)));
     let mut seen = Vec::new();
     for ports in [&[1, 2, 3][..], &[1, 2, 3], &[1, 2, 3], &[1, 2, 3, 4]] {
         let endpoints = endpoints(ports);
-        let (next, _) = Snapshot::new(&snapshot, Rc::clone(&table), endpoints, false, Time::ZERO);
+        let (next, _) = Snapshot::new(&snapshot, Arc::clone(&table), endpoints, false, Time::ZERO);
         snapshot = next;
         let plan = snapshot.plan(&route);
         let cluster = plan.next().and_then(|backend| plan.cluster(backend));
@@ -135,15 +139,15 @@ fn shares_stay_exact_when_equal_routes_replace_each_other() {
     let mut counts = [0, 0];
     for _ in 0..100 {
         // All made anew, as the route server does when anything about the listener changes.
-        let route = Rc::new(Route::new(Action::Forward(backends(&[9, 1]))));
+        let route = Arc::new(Route::new(Action::Forward(backends(&[9, 1]))));
         let mut host = VirtualHost::default();
-        host.prefix.insert("".into(), vec![Rc::clone(&route).into()]);
+        host.prefix.insert("".into(), vec![Arc::clone(&route).into()]);
         let name = NamespacedName::new("kube-system", "pilus");
         let mut listener = Listener::new(name, Port(80), ListenerProtocol::Http);
-        listener.hosts.any = Some(Rc::new(host));
-        let all = vec![Rc::new(listener)];
-        let table = Rc::new(ListenerTable { all, ..ListenerTable::default() });
-        let (next, _) = Snapshot::new(&snapshot, table, Rc::default(), false, Time::ZERO);
+        listener.hosts.any = Some(Arc::new(host));
+        let all = vec![Arc::new(listener)];
+        let table = Arc::new(ListenerTable { all, ..ListenerTable::default() });
+        let (next, _) = Snapshot::new(&snapshot, table, Arc::default(), false, Time::ZERO);
         snapshot = next;
         counts[snapshot.plan(&route).next().unwrap()] += 1;
     }
@@ -240,7 +244,7 @@ fn a_breaker_bounds_what_is_in_flight_also_across_tables() {
     let lease = |cluster: &Rc<Cluster>| cluster.lease(&cluster.members()[0]);
     let (first, _second) = (lease(&cluster).unwrap(), lease(&cluster).unwrap());
     let mut host = |endpoint: &Endpoint| hosts.get(endpoint.address, &UpstreamSettings::default());
-    let settings = Rc::clone(cluster.settings());
+    let settings = Arc::clone(cluster.settings());
     let next = Cluster::new(settings, &list([1, 2]), Some(&cluster), Time::ZERO, &mut host);
     let next = Rc::new(next);
     assert!(lease(&cluster).is_none() && lease(&next).is_none());
@@ -256,7 +260,7 @@ fn a_newcomer_starts_slowly() {
     let before = cluster_with(settings, &hosts, &list([1]));
     let joined = Time::ZERO + Duration::from_secs(1);
     let mut host = |endpoint: &Endpoint| hosts.get(endpoint.address, &UpstreamSettings::default());
-    let settings = Rc::clone(before.settings());
+    let settings = Arc::clone(before.settings());
     let cluster = Cluster::new(settings, &list([1, 2]), Some(&before), joined, &mut host);
     let share = |now: Time| {
         DICE.set(0);
@@ -293,7 +297,7 @@ fn a_waiting_connection_is_small() {
 #[test]
 fn a_connection_that_panics_leaves_and_is_counted() {
     let tls = super::terminate::Terminator::new().unwrap();
-    let shared = Rc::new(Shared::new(0, 1, IDLE_TOTAL, tls));
+    let shared = Rc::new(Shared::new(&Config::default(), 1, IDLE_TOTAL, tls));
     let (near, _far) = std::os::unix::net::UnixStream::pair().unwrap();
     near.set_nonblocking(true).unwrap();
     let fd = AsyncFd::new(near.into()).unwrap();
@@ -320,7 +324,7 @@ fn a_connection_that_panics_leaves_and_is_counted() {
 #[test]
 fn connections_that_only_wait_do_not_keep_others_out() {
     let tls = super::terminate::Terminator::new().unwrap();
-    let shared = Rc::new(Shared::new(0, 2, IDLE_TOTAL, tls));
+    let shared = Rc::new(Shared::new(&Config::default(), 2, IDLE_TOTAL, tls));
     let (near, _far) = std::os::unix::net::UnixStream::pair().unwrap();
     near.set_nonblocking(true).unwrap();
     let fd = AsyncFd::new(near.into()).unwrap();

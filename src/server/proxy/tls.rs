@@ -1,6 +1,5 @@
 //! TLS on client connections: which certificate, or which backend, by server name.
 use std::future::poll_fn;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
@@ -14,6 +13,7 @@ use super::stats::count;
 use super::stream::Stream;
 use super::terminate::offering;
 use crate::api::route::{Route, TlsAction, TlsTermination};
+use crate::arrange::Arrange;
 use crate::io::buffer::Buffer;
 use crate::io::reactor::loop_now;
 use crate::io::tls::TlsStream;
@@ -32,7 +32,7 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
         CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
         CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
     ];
-    provider.cipher_suites.sort_by_key(|suite| !aes_128.contains(&suite.suite()));
+    provider.cipher_suites.arrange_by_key(|suite| !aes_128.contains(&suite.suite()));
     Arc::new(provider)
 }
 
@@ -44,7 +44,7 @@ pub(super) async fn handshake(mut connection: Connection) -> Option<Connection> 
         Ok(hello) => hello?,
         Err(description) => return refuse(connection, description).await,
     };
-    let listener = Rc::clone(connection.listener.as_ref()?);
+    let listener = Arc::clone(connection.listener.as_ref()?);
     match listener.tls.find(hello.server_name.as_deref()) {
         Some(TlsAction::Terminate(termination)) => {
             connection.scope = termination.scope;
@@ -52,12 +52,21 @@ pub(super) async fn handshake(mut connection: Connection) -> Option<Connection> 
             terminate(connection, termination).await
         }
         Some(TlsAction::Passthrough(route)) => {
+            connection.server_name = hello.server_name.map(Into::into);
             pass_through(connection, route).await;
             None
         }
-        Some(TlsAction::Refuse(_)) | None => {
+        Some(TlsAction::Refuse(_)) => {
             count(|c| c.tls_unknown_names.add());
             refuse(connection, UNRECOGNIZED_NAME).await
+        }
+        // An alert would say that somebody here speaks TLS. For a name that nobody has there is nobody, and what the suite
+        // of Gateway API wants to see for a TLSRoute is a connection that is reset.
+        Some(TlsAction::Reset(_)) | None => {
+            count(|c| c.tls_unknown_names.add());
+            count(|c| c.tls_failures.add());
+            connection.client.reset_on_close();
+            None
         }
     }
 }
@@ -94,7 +103,10 @@ async fn refuse(mut connection: Connection, description: u8) -> Option<Connectio
     None
 }
 
-async fn terminate(connection: Connection, termination: &Rc<TlsTermination>) -> Option<Connection> {
+async fn terminate(
+    connection: Connection,
+    termination: &Arc<TlsTermination>,
+) -> Option<Connection> {
     let config = match connection.shared.tls.config(termination) {
         Ok(config) => config,
         Err(error) => {
@@ -124,10 +136,10 @@ async fn terminate(connection: Connection, termination: &Rc<TlsTermination>) -> 
 }
 
 /// Hands the connection to a backend as it is.
-async fn pass_through(mut connection: Connection, route: &Rc<Route>) {
-    match forward::reach(&connection, route).await {
-        Some((upstream, _lease)) => forward::join(&mut connection, upstream).await,
-        // There is no better word for "the backend is not there" before a handshake.
-        None => _ = refuse(connection, INTERNAL_ERROR).await,
+async fn pass_through(mut connection: Connection, route: &Arc<Route>) {
+    if !forward::join(&mut connection, route).await {
+        // Nobody is there who could speak TLS.
+        count(|c| c.tls_failures.add());
+        connection.client.reset_on_close();
     }
 }

@@ -26,8 +26,9 @@ pub(super) struct End<'a> {
 }
 
 /// Runs until both directions have ended, one is broken, or nothing has moved for `idle`. An end that has
-/// said all is told so to the other one, which may go on; that one is broken as well.
-pub(super) async fn run(mut client: End<'_>, mut upstream: End<'_>, idle: Duration) {
+/// said all is told so to the other one, which may go on; that one is broken as well. Returns how many bytes were sent to
+/// the endpoint and to the client.
+pub(super) async fn run(mut client: End<'_>, mut upstream: End<'_>, idle: Duration) -> (u64, u64) {
     count(|c| c.tunnels.add());
     let mut up = Direction::default();
     let mut down = Direction::default();
@@ -52,11 +53,14 @@ pub(super) async fn run(mut client: End<'_>, mut upstream: End<'_>, idle: Durati
         client.stream.reset_on_close();
         upstream.stream.reset_on_close();
     }
+    (up.sent, down.sent)
 }
 
 #[derive(Default)]
 struct Direction {
     moved: bool,
+    /// Bytes.
+    sent: u64,
     /// The sender has closed.
     ended: bool,
     /// And the receiver was told.
@@ -119,6 +123,7 @@ impl Direction {
                 let sent = ready!(to.stream.poll_send(cx, [buffer.as_slice(), &[], &[]]))?;
                 buffer.consume(sent);
                 self.moved = true;
+                self.sent += sent as u64;
             }
             buffer.release();
         }
@@ -126,6 +131,7 @@ impl Direction {
             let before = pipe.len();
             let drained = pipe.poll_drain(cx, to);
             self.moved |= pipe.len() < before;
+            self.sent += before.saturating_sub(pipe.len()) as u64;
             ready!(drained)?;
             self.pipe = None;
         }

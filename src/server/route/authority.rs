@@ -1,7 +1,6 @@
 //! ConfigMaps to CA certificates: whom clients (`spec.tls.frontend` of a Gateway) and backends (BackendTLSPolicy)
 //! must have been signed by.
 use std::collections::{HashMap, HashSet};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use rustls::RootCertStore;
@@ -20,12 +19,12 @@ const MAX_AUTHORITIES: usize = 512;
 /// The entry of a ConfigMap that holds them.
 const ENTRY: &str = "ca.crt";
 
-type Outcome = Result<Rc<Authorities>, Rc<str>>;
+type Outcome = Result<Arc<Authorities>, Arc<str>>;
 
 /// Parsed ConfigMaps, kept as long as the object is the same.
 #[derive(Default)]
 pub(super) struct AuthorityCache {
-    cache: HashMap<NamespacedName, (Rc<ConfigMap>, Outcome)>,
+    cache: HashMap<NamespacedName, (Arc<ConfigMap>, Outcome)>,
     used: HashSet<NamespacedName>,
 }
 
@@ -42,12 +41,12 @@ impl AuthorityCache {
         };
         self.used.insert(name.clone());
         if let Some((known, outcome)) = self.cache.get(name)
-            && Rc::ptr_eq(known, map)
+            && Arc::ptr_eq(known, map)
         {
             return outcome.clone();
         }
-        let outcome = parse(map).map(Rc::new).map_err(Rc::from);
-        self.cache.insert(name.clone(), (Rc::clone(map), outcome.clone()));
+        let outcome = parse(map).map(Arc::new).map_err(Arc::from);
+        self.cache.insert(name.clone(), (Arc::clone(map), outcome.clone()));
         outcome
     }
 
@@ -85,14 +84,14 @@ fn parse(map: &ConfigMap) -> Result<Authorities, String> {
 }
 
 /// One set of all of them; None if there is none.
-pub(super) fn joined(mut all: Vec<Rc<Authorities>>) -> Option<Rc<Authorities>> {
+pub(super) fn joined(mut all: Vec<Arc<Authorities>>) -> Option<Arc<Authorities>> {
     if all.len() <= 1 {
         return all.pop();
     }
     let sources: Vec<&str> = all.iter().map(|one| &*one.source).collect();
     let mut roots = RootCertStore::empty();
     roots.extend(all.iter().flat_map(|one| one.roots.roots.iter().cloned()));
-    Some(Rc::new(Authorities {
+    Some(Arc::new(Authorities {
         source: sources.join(", "),
         certificates: all.iter().flat_map(|one| one.certificates.iter().cloned()).collect(),
         roots: Arc::new(roots),

@@ -1,6 +1,5 @@
 //! Secrets to certificates (ING-10).
 use std::collections::HashMap;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use rustls::crypto::ring::sign::any_supported_type;
@@ -25,23 +24,23 @@ const KEY: &str = "tls.key";
 /// A Secret that can be served.
 #[derive(Debug, Clone)]
 pub(super) struct Loaded {
-    pub(super) certificate: Rc<Certificate>,
+    pub(super) certificate: Arc<Certificate>,
     /// What the leaf says about itself, or why it cannot be read.
-    pub(super) info: Result<Rc<CertificateInfo>, x509::Error>,
+    pub(super) info: Result<Arc<CertificateInfo>, x509::Error>,
     /// The Secret has another type than it should.
     pub(super) wrong_type: bool,
     /// Why the Secret as it is now cannot be used, if so; then this is the last version that could.
-    pub(super) fault: Option<Rc<str>>,
+    pub(super) fault: Option<Arc<str>>,
 }
 
 /// A certificate, or a clause that says why there is none.
-type Outcome = Result<Loaded, Rc<str>>;
+type Outcome = Result<Loaded, Arc<str>>;
 
 /// Parsed Secrets, kept as long as the Secret object is the same. One that becomes unusable keeps its last
 /// good version: a slip while a certificate is renewed costs nobody a handshake. One that is deleted does not.
 #[derive(Default)]
 pub(super) struct Certificates {
-    cache: HashMap<NamespacedName, (Rc<Secret>, Outcome)>,
+    cache: HashMap<NamespacedName, (Arc<Secret>, Outcome)>,
     used: Vec<NamespacedName>,
     /// How many Secrets were parsed; what the tests count.
     pub(super) parsed: u64,
@@ -55,7 +54,7 @@ impl Certificates {
         &mut self,
         objects: &Objects,
         name: &NamespacedName,
-    ) -> Result<Loaded, Rc<str>> {
+    ) -> Result<Loaded, Arc<str>> {
         let Some(secret) = objects.secrets.get(name) else {
             let same = |key: &&NamespacedName| key.namespace == name.namespace;
             let candidates = objects.secrets.keys().filter(same).map(|key| &*key.name);
@@ -64,7 +63,7 @@ impl Certificates {
         };
         self.used.push(name.clone());
         if let Some((known, result)) = self.cache.get(name)
-            && Rc::ptr_eq(known, secret)
+            && Arc::ptr_eq(known, secret)
         {
             return result.clone();
         }
@@ -72,9 +71,9 @@ impl Certificates {
         let last_good = self.cache.remove(name).and_then(|(_, outcome)| outcome.ok());
         let result = match (parse(secret), last_good) {
             (Err(why), Some(good)) => Ok(Loaded { fault: Some(why.into()), ..good }),
-            (result, _) => result.map_err(Rc::from),
+            (result, _) => result.map_err(Arc::from),
         };
-        self.cache.insert(name.clone(), (Rc::clone(secret), result.clone()));
+        self.cache.insert(name.clone(), (Arc::clone(secret), result.clone()));
         result
     }
 
@@ -118,9 +117,9 @@ fn parse(secret: &Secret) -> Result<Loaded, String> {
         }
         Err(error) => return Err(format!("{CHAIN} of Secret {name} cannot be used: {error}")),
     }
-    let info = x509::parse(&key.cert[0]).map(Rc::new);
+    let info = x509::parse(&key.cert[0]).map(Arc::new);
     let not_after = info.as_ref().ok().map(|info| info.not_after);
-    let certificate = Rc::new(Certificate {
+    let certificate = Arc::new(Certificate {
         secret: name.clone(),
         key: Arc::new(key),
         not_after,

@@ -1,7 +1,7 @@
 //! Ingresses to rules (ING-01 to ING-16), one after the other in the order of their names, so that all
 //! nodes come to the same result.
 use std::collections::{BTreeMap, HashMap};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::annotation::{self, Settings};
 use super::certificate::Loaded;
@@ -20,7 +20,7 @@ use crate::api::object::{Ingress, IngressBackend, IngressTls, PathType, PortProt
 use crate::api::route::{Action, Backend, Listener, Target};
 
 /// A generated Service, its only owner and its ports.
-pub(super) type MadeServices = HashMap<NamespacedName, (Rc<Ingress>, Vec<Port>, Rc<Service>)>;
+pub(super) type MadeServices = HashMap<NamespacedName, (Arc<Ingress>, Vec<Port>, Arc<Service>)>;
 
 /// What follows from the Ingresses.
 #[derive(Default)]
@@ -30,7 +30,7 @@ pub(super) struct Compiled {
     /// The Ingresses that are ours, each with the Service that has its address and ports.
     pub(super) owned: Vec<(NamespacedName, NamespacedName, Vec<u16>)>,
     /// The generated Services.
-    pub(super) services: Vec<Rc<Service>>,
+    pub(super) services: Vec<Arc<Service>>,
 }
 
 /// Compiles the Ingresses of the snapshot.
@@ -55,19 +55,19 @@ struct Compiler<'c, 'a> {
     policies: &'c Policies,
     tables: BTreeMap<NamespacedName, ServiceTable>,
     /// Whose each Service is, in the order of names; the settings are those that shape it.
-    owners: BTreeMap<NamespacedName, Vec<(Rc<Ingress>, Settings)>>,
+    owners: BTreeMap<NamespacedName, Vec<(Arc<Ingress>, Settings)>>,
 }
 
 /// One entry of `spec.tls`, looked up.
 struct TlsEntry {
     field: String,
-    loaded: Result<Loaded, Rc<str>>,
+    loaded: Result<Loaded, Arc<str>>,
 }
 
 // === impl Compiler ===
 
 impl Compiler<'_, '_> {
-    fn ingress(&mut self, ingress: &Rc<Ingress>) {
+    fn ingress(&mut self, ingress: &Arc<Ingress>) {
         let settings = annotation::read(ingress, self.context.config, &mut self.context.report);
         let service = service::name(ingress, settings.mode, &self.context.config.name_prefix);
         if settings.mode == IngressMode::Shared {
@@ -84,7 +84,7 @@ impl Compiler<'_, '_> {
         } else {
             self.terminated(ingress, &settings, &service);
         }
-        self.owners.entry(service).or_default().push((Rc::clone(ingress), settings));
+        self.owners.entry(service).or_default().push((Arc::clone(ingress), settings));
     }
 
     fn finish(mut self) -> Compiled {
@@ -122,7 +122,12 @@ impl Compiler<'_, '_> {
 
     // --- HTTP and TLS termination ---
 
-    fn terminated(&mut self, ingress: &Rc<Ingress>, settings: &Settings, service: &NamespacedName) {
+    fn terminated(
+        &mut self,
+        ingress: &Arc<Ingress>,
+        settings: &Settings,
+        service: &NamespacedName,
+    ) {
         let rules = self.rules(ingress, settings);
         let tls = self.tls_entries(ingress, &rules, service);
         let covering = |host: &str| {
@@ -154,7 +159,7 @@ impl Compiler<'_, '_> {
         }
     }
 
-    fn rules(&mut self, ingress: &Rc<Ingress>, settings: &Settings) -> Rules {
+    fn rules(&mut self, ingress: &Arc<Ingress>, settings: &Settings) -> Rules {
         let mut rules = Rules::new();
         if let Some(backend) = &ingress.default_backend {
             let field = "spec.defaultBackend".to_owned();
@@ -282,10 +287,10 @@ impl Compiler<'_, '_> {
     /// The TLS entries of `ingress` by host; their claims go to the table.
     fn tls_entries(
         &mut self,
-        ingress: &Rc<Ingress>,
+        ingress: &Arc<Ingress>,
         rules: &Rules,
         service: &NamespacedName,
-    ) -> BTreeMap<Str, Rc<TlsEntry>> {
+    ) -> BTreeMap<Str, Arc<TlsEntry>> {
         let mut entries = BTreeMap::new();
         for (i, tls) in ingress.tls.iter().enumerate() {
             let field = format!("spec.tls[{i}]");
@@ -299,12 +304,12 @@ impl Compiler<'_, '_> {
                 continue;
             }
             let loaded = self.tls_secret(ingress, tls, &field);
-            let entry = Rc::new(TlsEntry { field, loaded });
+            let entry = Arc::new(TlsEntry { field, loaded });
             for (j, host) in tls.hosts.iter().enumerate() {
                 self.check_tls_host(ingress, &entry, j, host, rules);
                 self.claim(ingress, &entry, host, service);
                 // The first entry that names a host decides; a second claim is reported by the table.
-                entries.entry(Str::clone(host)).or_insert_with(|| Rc::clone(&entry));
+                entries.entry(Str::clone(host)).or_insert_with(|| Arc::clone(&entry));
             }
         }
         if !entries.is_empty()
@@ -324,17 +329,17 @@ impl Compiler<'_, '_> {
 
     fn claim(
         &mut self,
-        ingress: &Rc<Ingress>,
+        ingress: &Arc<Ingress>,
         entry: &TlsEntry,
         host: &Str,
         service: &NamespacedName,
     ) {
         let kind = match &entry.loaded {
-            Ok(loaded) => TlsClaimKind::Terminate(Rc::clone(&loaded.certificate)),
-            Err(why) => TlsClaimKind::Refuse(Rc::clone(why)),
+            Ok(loaded) => TlsClaimKind::Terminate(Arc::clone(&loaded.certificate)),
+            Err(why) => TlsClaimKind::Refuse(Arc::clone(why)),
         };
         let field = format!("{}.secretName", entry.field).into();
-        let claim = TlsClaim { ingress: Rc::clone(ingress), field, kind };
+        let claim = TlsClaim { ingress: Arc::clone(ingress), field, kind };
         if let Some(table) = self.tables.get_mut(service) {
             table.tls.entry(Str::clone(host)).or_default().push(claim);
         }
@@ -345,7 +350,7 @@ impl Compiler<'_, '_> {
         ingress: &Ingress,
         tls: &IngressTls,
         field: &str,
-    ) -> Result<Loaded, Rc<str>> {
+    ) -> Result<Loaded, Arc<str>> {
         let name = match (&tls.secret, &self.context.config.default_tls_secret) {
             (Some(name), _) => Ok(NamespacedName {
                 namespace: Str::clone(&ingress.meta.name.namespace),
@@ -353,7 +358,7 @@ impl Compiler<'_, '_> {
             }),
             (None, Some(default)) => Ok(default.clone()),
             (None, None) => {
-                Err(Rc::from("there is no secretName, and no default certificate is configured"))
+                Err(Arc::from("there is no secretName, and no default certificate is configured"))
             }
         };
         let loaded = name.and_then(|name| self.context.certificate(&name));
@@ -407,7 +412,7 @@ impl Compiler<'_, '_> {
 
     // --- TLS passthrough (ING-12) ---
 
-    fn passthrough(&mut self, ingress: &Rc<Ingress>, service: &NamespacedName) {
+    fn passthrough(&mut self, ingress: &Arc<Ingress>, service: &NamespacedName) {
         if ingress.default_backend.is_some() {
             self.skip(ingress, "spec.defaultBackend", "a default backend is not possible");
         }
@@ -433,7 +438,7 @@ impl Compiler<'_, '_> {
                 }
                 let action = self.backend(ingress, &path.backend, &format!("{field}.backend"));
                 let kind = TlsClaimKind::Passthrough(action);
-                let claim = TlsClaim { ingress: Rc::clone(ingress), field: field.into(), kind };
+                let claim = TlsClaim { ingress: Arc::clone(ingress), field: field.into(), kind };
                 if let Some(table) = self.tables.get_mut(service) {
                     table.tls.entry(Str::clone(host)).or_default().push(claim);
                 }
@@ -451,7 +456,7 @@ fn add(
     rules: &mut Rules,
     host: &str,
     matcher: Matcher,
-    ingress: &Rc<Ingress>,
+    ingress: &Arc<Ingress>,
     field: String,
     action: Action,
     settings: &Settings,
@@ -473,7 +478,7 @@ fn add_paths(
         if let Some(port) = redirect {
             all.extend(rules.iter().map(|rule| {
                 let action = Action::RedirectHttps(port);
-                Rule::new(&rule.ingress, Rc::clone(&rule.field), action, None)
+                Rule::new(&rule.ingress, Arc::clone(&rule.field), action, None)
             }));
         } else {
             all.extend(rules.iter().cloned());
@@ -485,17 +490,17 @@ fn add_paths(
 fn made(
     known: &mut MadeServices,
     name: &NamespacedName,
-    owners: &[(Rc<Ingress>, Settings)],
+    owners: &[(Arc<Ingress>, Settings)],
     ports: &[Port],
-) -> Rc<Service> {
-    let [(owner, _)] = owners else { return Rc::new(service::generate(name, owners, ports)) };
+) -> Arc<Service> {
+    let [(owner, _)] = owners else { return Arc::new(service::generate(name, owners, ports)) };
     if let Some((known, known_ports, service)) = known.get(name)
-        && Rc::ptr_eq(known, owner)
+        && Arc::ptr_eq(known, owner)
         && known_ports == ports
     {
-        return Rc::clone(service);
+        return Arc::clone(service);
     }
-    let service = Rc::new(service::generate(name, owners, ports));
-    known.insert(name.clone(), (Rc::clone(owner), ports.to_vec(), Rc::clone(&service)));
+    let service = Arc::new(service::generate(name, owners, ports));
+    known.insert(name.clone(), (Arc::clone(owner), ports.to_vec(), Arc::clone(&service)));
     service
 }

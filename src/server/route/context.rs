@@ -1,7 +1,7 @@
 //! What the compilers of Ingress and Gateway API share: the snapshot, the caches, the complaints, and how a Service's
 //! port, a certificate or a regular expression is looked up.
 use std::collections::HashSet;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::authority::AuthorityCache;
 use super::certificate::{Certificates, Loaded};
@@ -51,7 +51,7 @@ pub(super) struct Context<'a> {
 
 /// A port of a Service, looked up.
 pub(super) struct FoundPort<'a> {
-    pub(super) service: &'a Rc<Service>,
+    pub(super) service: &'a Arc<Service>,
     pub(super) spec: &'a ServicePortSpec,
 }
 
@@ -85,7 +85,7 @@ impl<'a> Context<'a> {
     }
 
     /// The compiled expression, or why it is none.
-    pub(super) fn regex(&mut self, pattern: &Str) -> Result<Rc<PathRegex>, Rc<str>> {
+    pub(super) fn regex(&mut self, pattern: &Str) -> Result<Arc<PathRegex>, Arc<str>> {
         self.patterns.insert(Str::clone(pattern));
         if let Some(known) = self.caches.regexes.get(pattern) {
             return known.clone();
@@ -138,7 +138,7 @@ impl<'a> Context<'a> {
     }
 
     /// The certificate in a Secret; what is worth knowing about the Secret is reported.
-    pub(super) fn certificate(&mut self, name: &NamespacedName) -> Result<Loaded, Rc<str>> {
+    pub(super) fn certificate(&mut self, name: &NamespacedName) -> Result<Loaded, Arc<str>> {
         let loaded = self.caches.certificates.load(self.objects, name)?;
         let Some(secret) = self.objects.secrets.get(name) else { return Ok(loaded) };
         let mut warn = |field: &str, message: String| {
@@ -185,14 +185,14 @@ impl FoundPort<'_> {
 }
 
 /// Compiles `pattern` for whole paths. It is compiled by itself first, so that `a)(b` is an error.
-fn compile_regex(pattern: &Str) -> Result<Rc<PathRegex>, Rc<str>> {
+fn compile_regex(pattern: &Str) -> Result<Arc<PathRegex>, Arc<str>> {
     let build = |text: &str| {
         regex_lite::RegexBuilder::new(text)
             .size_limit(MAX_REGEX_SIZE)
             .build()
-            .map_err(|error| Rc::from(error.to_string()))
+            .map_err(|error| Arc::from(error.to_string()))
     };
     build(pattern)?;
     let regex = build(&format!("^(?:{pattern})$"))?;
-    Ok(Rc::new(PathRegex { pattern: Str::clone(pattern), regex }))
+    Ok(Arc::new(PathRegex { pattern: Str::clone(pattern), regex }))
 }

@@ -27,7 +27,7 @@ mod suggest;
 mod table;
 mod upstream;
 
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use context::{Caches, Context};
@@ -43,7 +43,8 @@ use crate::api::problem::Problem;
 use crate::api::route::{Listener, RouteTable, Serving};
 use crate::api::status::{ObjectStatus, Statuses};
 use crate::api::{Message, wiring};
-use crate::kernel::{Outbox, Server, ServerId, Time};
+use crate::arrange::Arrange;
+use crate::kernel::{Outbox, Retired, Server, ServerId, Time};
 
 /// All complaints about the Ingresses and Gateways of `objects` and what they refer to; `unix` is the time in seconds
 /// since 1970, for the certificates. For `pilus check`.
@@ -72,7 +73,7 @@ fn compile(objects: &Objects, config: &Config, caches: &mut Caches, unix: u64) -
     context.sweep();
     let mut listeners = std::mem::take(&mut ingress.listeners);
     listeners.append(&mut gateway.listeners);
-    listeners.sort_by(|a, b| key(a).cmp(&key(b)));
+    listeners.arrange_by(|a, b| key(a).cmp(&key(b)));
     let next_change = context.next_change;
     Compiled { listeners, ingress, gateway, problems: context.report.finish(), next_change }
 }
@@ -84,16 +85,18 @@ const fn key(listener: &Listener) -> (&NamespacedName, Port, Transport) {
 
 /// The server; see the module.
 pub struct RouteServer {
-    config: Rc<Config>,
+    config: Arc<Config>,
     unix_at_zero: Duration,
-    objects: Option<Rc<Objects>>,
-    assignments: Rc<Assignments>,
-    serving: Rc<Serving>,
+    objects: Option<Arc<Objects>>,
+    assignments: Arc<Assignments>,
+    serving: Arc<Serving>,
     since: Since,
     caches: Caches,
     compiled: Compiled,
-    routes: Rc<RouteTable>,
-    statuses: Rc<Statuses>,
+    routes: Arc<RouteTable>,
+    /// Listeners of before, which connections may still use.
+    retired: Retired<Listener>,
+    statuses: Arc<Statuses>,
 }
 
 /// What has been computed so far; for tests that count work instead of time.
@@ -110,18 +113,19 @@ pub struct Work {
 impl RouteServer {
     /// A server that knows nothing yet. `unix_at_zero` is what the clock of the day showed (since 1970)
     /// when the monotonic clock showed [`Time::ZERO`].
-    pub fn new(config: Rc<Config>, unix_at_zero: Duration) -> Self {
+    pub fn new(config: Arc<Config>, unix_at_zero: Duration) -> Self {
         Self {
             config,
             unix_at_zero,
             objects: None,
-            assignments: Rc::default(),
-            serving: Rc::default(),
+            assignments: Arc::default(),
+            serving: Arc::default(),
             since: Since::default(),
             caches: Caches::default(),
             compiled: Compiled::default(),
-            routes: Rc::default(),
-            statuses: Rc::default(),
+            routes: Arc::default(),
+            retired: Retired::default(),
+            statuses: Arc::default(),
         }
     }
 
@@ -144,22 +148,32 @@ impl RouteServer {
                 Generation(0) => Generation::first(now),
                 known => known.next(),
             };
-            self.routes = Rc::new(RouteTable { generation, listeners });
-            out.send(wiring::DATAPATH, Message::Routes(Rc::clone(&self.routes)));
-            out.send(wiring::ADMIN, Message::Routes(Rc::clone(&self.routes)));
+            let routes = Arc::new(RouteTable { generation, listeners });
+            let former = std::mem::replace(&mut self.routes, routes);
+            for listener in former.listeners.iter().filter(|it| !contains(&self.routes, it)) {
+                self.retired.add(now, Arc::clone(listener));
+            }
+            out.send(wiring::DATAPATH, Message::Routes(Arc::clone(&self.routes)));
+            out.send(wiring::ADMIN, Message::Routes(Arc::clone(&self.routes)));
         }
         self.since.update(&self.compiled.gateway.gateways, self.routes.generation);
         self.report(out);
     }
 
+    /// The next moment at which a certificate becomes valid or expires.
+    fn next_change(&self) -> Option<Time> {
+        let at = Duration::from_secs(self.compiled.next_change?);
+        Some(Time::ZERO + at.saturating_sub(self.unix_at_zero))
+    }
+
     /// Sends the statuses if they have changed.
     fn report(&mut self, out: &mut Outbox<Message>) {
         let Compiled { ingress, gateway, problems, .. } = &self.compiled;
-        let services = ingress.services.iter().chain(&gateway.services).map(Rc::clone).collect();
+        let services = ingress.services.iter().chain(&gateway.services).map(Arc::clone).collect();
         let mut statuses = Statuses {
             by_object: gateway.statuses.clone(),
             problems: problems.clone(),
-            generated: Rc::new(Generated { services, ..Generated::default() }),
+            generated: Arc::new(Generated { services, ..Generated::default() }),
             ..Statuses::default()
         };
         let effects = Effects {
@@ -182,8 +196,8 @@ impl RouteServer {
             statuses.by_object.insert(key, status);
         }
         if statuses != *self.statuses {
-            self.statuses = Rc::new(statuses);
-            out.send(wiring::STORE, Message::Statuses(Rc::clone(&self.statuses)));
+            self.statuses = Arc::new(statuses);
+            out.send(wiring::STORE, Message::Statuses(Arc::clone(&self.statuses)));
         }
     }
 
@@ -191,7 +205,7 @@ impl RouteServer {
     fn is_new(&self, objects: &Objects) -> bool {
         let Some(old) = &self.objects else { return true };
         macro_rules! same {
-            ($($table:ident)*) => { $(Rc::ptr_eq(&old.$table, &objects.$table))&&* };
+            ($($table:ident)*) => { $(Arc::ptr_eq(&old.$table, &objects.$table))&&* };
         }
         !same!(ingresses ingress_classes services secrets config_maps namespaces gateway_classes gateways
             listener_sets http_routes grpc_routes tls_routes tcp_routes udp_routes reference_grants
@@ -199,8 +213,14 @@ impl RouteServer {
     }
 }
 
+/// Whether this very listener is in the table.
+fn contains(routes: &RouteTable, listener: &Arc<Listener>) -> bool {
+    let at = routes.listeners.binary_search_by(|other| key(other).cmp(&key(listener)));
+    at.is_ok_and(|at| Arc::ptr_eq(&routes.listeners[at], listener))
+}
+
 /// Replaces those listeners that are as before by the old ones; false if all are.
-fn share_unchanged(old: &[Rc<Listener>], new: Vec<Listener>) -> (Vec<Rc<Listener>>, bool) {
+fn share_unchanged(old: &[Arc<Listener>], new: Vec<Listener>) -> (Vec<Arc<Listener>>, bool) {
     let mut changed = old.len() != new.len();
     let mut shared = Vec::with_capacity(new.len());
     for (at, listener) in new.into_iter().enumerate() {
@@ -209,11 +229,11 @@ fn share_unchanged(old: &[Rc<Listener>], new: Vec<Listener>) -> (Vec<Rc<Listener
         match same {
             Some((was_at, same)) if **same == listener => {
                 changed |= was_at != at;
-                shared.push(Rc::clone(same));
+                shared.push(Arc::clone(same));
             }
             _ => {
                 changed = true;
-                shared.push(Rc::new(listener));
+                shared.push(Arc::new(listener));
             }
         }
     }
@@ -242,14 +262,15 @@ impl Server<Message> for RouteServer {
         }
     }
 
-    /// The next moment at which a certificate becomes valid or expires.
     fn timeout(&self) -> Option<Time> {
-        let at = Duration::from_secs(self.compiled.next_change?);
-        Some(Time::ZERO + at.saturating_sub(self.unix_at_zero))
+        [self.next_change(), self.retired.timeout()].into_iter().flatten().min()
     }
 
     fn tick(&mut self, now: Time, out: &mut Outbox<Message>) {
-        self.compile(now, out);
+        self.retired.sweep(now);
+        if self.next_change().is_some_and(|at| at <= now) {
+            self.compile(now, out);
+        }
     }
 
     fn peer_restarted(&mut self, _now: Time, peer: ServerId, out: &mut Outbox<Message>) {
@@ -258,9 +279,9 @@ impl Server<Message> for RouteServer {
         }
         match peer {
             wiring::DATAPATH | wiring::ADMIN => {
-                out.send(peer, Message::Routes(Rc::clone(&self.routes)))
+                out.send(peer, Message::Routes(Arc::clone(&self.routes)))
             }
-            wiring::STORE => out.send(peer, Message::Statuses(Rc::clone(&self.statuses))),
+            wiring::STORE => out.send(peer, Message::Statuses(Arc::clone(&self.statuses))),
             _ => {}
         }
     }

@@ -1,6 +1,7 @@
 use crate::api::meta::{Kind, Meta, ObjectKey};
 use crate::api::object::Ingress;
 use crate::api::problem::{Problem, Severity};
+use crate::arrange::Arrange;
 
 /// Collects the complaints of one compilation.
 #[derive(Debug, Default)]
@@ -57,7 +58,7 @@ impl Report {
 
     /// All of them, sorted and without repetition.
     pub(super) fn finish(mut self) -> Vec<Problem> {
-        self.problems.sort();
+        self.problems.arrange();
         self.problems.dedup();
         self.problems
     }

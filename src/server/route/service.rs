@@ -2,7 +2,7 @@
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hasher as _};
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use nanoserde::SerJson as _;
 
@@ -41,7 +41,7 @@ pub(super) fn name(ingress: &Ingress, mode: IngressMode, prefix: &str) -> Namesp
     match mode {
         IngressMode::Shared => NamespacedName::new(SHARED_NAMESPACE, &format!("{prefix}-ingress")),
         IngressMode::Dedicated => NamespacedName {
-            namespace: Rc::clone(namespace),
+            namespace: Arc::clone(namespace),
             name: short_name(&format!("{prefix}-ingress-{name}")).into(),
         },
     }
@@ -50,7 +50,7 @@ pub(super) fn name(ingress: &Ingress, mode: IngressMode, prefix: &str) -> Namesp
 /// The Service `name` for its `owners`.
 pub(super) fn generate(
     name: &NamespacedName,
-    owners: &[(Rc<Ingress>, Settings)],
+    owners: &[(Arc<Ingress>, Settings)],
     ports: &[Port],
 ) -> Service {
     let created = owners.iter().map(|(ingress, _)| ingress.meta.created).min().unwrap_or(0);
@@ -158,11 +158,11 @@ fn propagated(labels: &Labels) -> Labels {
     labels
         .iter()
         .filter(|(key, _)| PROPAGATED.iter().any(|prefix| key.starts_with(prefix)))
-        .map(|(key, value)| (Rc::clone(key), Rc::clone(value)))
+        .map(|(key, value)| (Arc::clone(key), Arc::clone(value)))
         .collect()
 }
 
-fn port_spec(port: Port, dedicated: Option<&(Rc<Ingress>, Settings)>) -> ServicePortSpec {
+fn port_spec(port: Port, dedicated: Option<&(Arc<Ingress>, Settings)>) -> ServicePortSpec {
     let secure = port == Port::HTTPS;
     let node_port = dedicated.map_or(0, |(_, settings)| {
         if secure { settings.secure_node_port } else { settings.insecure_node_port }

@@ -1,7 +1,7 @@
 //! Collects the rules of all Ingresses of one generated Service and makes its listeners of them:
 //! merging (ING-09), precedence between contradicting rules, and the lookup structures.
 use std::collections::{BTreeMap, HashMap};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::report::Report;
@@ -12,6 +12,7 @@ use crate::api::route::{
     Action, Backend, Certificate, HostTable, Listener, ListenerProtocol, PathRegex, Route,
     TlsAction, TlsTable, VirtualHost,
 };
+use crate::arrange::Arrange;
 
 /// The host of rules for every host.
 pub(super) const ANY_HOST: &str = "*";
@@ -32,25 +33,25 @@ pub(super) enum Matcher {
 /// One path of one Ingress.
 #[derive(Debug, Clone)]
 pub(super) struct Rule {
-    pub(super) ingress: Rc<Ingress>,
+    pub(super) ingress: Arc<Ingress>,
     /// Where it is written: `spec.rules[0].http.paths[1]`.
-    pub(super) field: Rc<str>,
+    pub(super) field: Arc<str>,
     /// What is done if nobody else has a rule for the same path.
-    pub(super) route: Rc<Route>,
+    pub(super) route: Arc<Route>,
 }
 
 /// What one Ingress wants done with one SNI name.
 #[derive(Debug, Clone)]
 pub(super) struct TlsClaim {
-    pub(super) ingress: Rc<Ingress>,
-    pub(super) field: Rc<str>,
+    pub(super) ingress: Arc<Ingress>,
+    pub(super) field: Arc<str>,
     pub(super) kind: TlsClaimKind,
 }
 
 /// See [`TlsClaim`].
 #[derive(Debug, Clone)]
 pub(super) enum TlsClaimKind {
-    Terminate(Rc<Certificate>),
+    Terminate(Arc<Certificate>),
     Refuse(Str),
     Passthrough(Action),
 }
@@ -69,26 +70,26 @@ pub(super) struct ServiceTable {
     pub(super) https: Rules,
     pub(super) tls: BTreeMap<Str, Vec<TlsClaim>>,
     /// For unknown SNI names.
-    pub(super) default_certificate: Option<Rc<Certificate>>,
+    pub(super) default_certificate: Option<Arc<Certificate>>,
 }
 
 /// Compiled regular expressions by pattern.
-pub(super) type Regexes = HashMap<Str, Result<Rc<PathRegex>, Rc<str>>>;
+pub(super) type Regexes = HashMap<Str, Result<Arc<PathRegex>, Arc<str>>>;
 
 // === impl Rule ===
 
 impl Rule {
     /// A rule written at `field` of `ingress`.
     pub(super) fn new(
-        ingress: &Rc<Ingress>,
-        field: Rc<str>,
+        ingress: &Arc<Ingress>,
+        field: Arc<str>,
         action: Action,
         request_timeout: Option<Duration>,
     ) -> Self {
         let object = ObjectKey { kind: Kind::Ingress, name: ingress.meta.name.clone() };
         let origins = vec![(object, field.to_string())];
-        let route = Rc::new(Route { request_timeout, origins, ..Route::new(action) });
-        Self { ingress: Rc::clone(ingress), field, route }
+        let route = Arc::new(Route { request_timeout, origins, ..Route::new(action) });
+        Self { ingress: Arc::clone(ingress), field, route }
     }
 
     /// How strong its action is where rules contradict each other. What protects wins over what serves,
@@ -145,7 +146,7 @@ impl ServiceTable {
 fn host_table(rules: &Rules, regexes: &Regexes) -> HostTable {
     let mut table = HostTable::default();
     for (host, paths) in rules {
-        let virtual_host = Rc::new(virtual_host(host, paths, regexes));
+        let virtual_host = Arc::new(virtual_host(host, paths, regexes));
         if **host == *ANY_HOST {
             table.any = Some(virtual_host);
         } else if let Some(parent) = host.strip_prefix("*.") {
@@ -177,7 +178,7 @@ fn virtual_host(
             Matcher::Regex(pattern) => {
                 // One that does not compile has been reported and left out before.
                 if let Some(Ok(regex)) = regexes.get(pattern) {
-                    virtual_host.regex.push((Rc::clone(regex), route));
+                    virtual_host.regex.push((Arc::clone(regex), route));
                 }
             }
             // The last of the map, so a rule for `/` is there already.
@@ -187,18 +188,18 @@ fn virtual_host(
         }
     }
     // The longest first; the order of the alphabet among equals is that of the map (ING-07).
-    virtual_host.regex.sort_by_key(|(regex, _)| std::cmp::Reverse(regex.pattern.len()));
+    virtual_host.regex.arrange_by_key(|(regex, _)| std::cmp::Reverse(regex.pattern.len()));
     virtual_host
 }
 
 /// One route of the rules for one host and path (ING-09): the backends of all, by equal shares.
-fn merged(rules: &[Rule]) -> Rc<Route> {
+fn merged(rules: &[Rule]) -> Arc<Route> {
     if let [rule] = rules {
-        return Rc::clone(&rule.route);
+        return Arc::clone(&rule.route);
     }
     let top = rules.iter().map(Rule::rank).max().unwrap_or(0);
     let winners = || rules.iter().filter(|rule| rule.rank() == top).map(|rule| &rule.route);
-    Rc::new(Route {
+    Arc::new(Route {
         request_timeout: winners().filter_map(|route| route.request_timeout).min(),
         origins: winners().flat_map(|route| route.origins.iter().cloned()).collect(),
         ..Route::new(merged_action(winners().map(|route| &route.action)))
@@ -292,10 +293,10 @@ fn warn_of_one_duplicate(host: &str, matcher: &Matcher, rules: &[Rule], report: 
 
 fn tls_table(
     claims: BTreeMap<Str, Vec<TlsClaim>>,
-    default: Option<Rc<Certificate>>,
+    default: Option<Arc<Certificate>>,
     report: &mut Report,
 ) -> TlsTable {
-    let default = default.map(|it| TlsAction::Terminate(Rc::new(it.into())));
+    let default = default.map(|it| TlsAction::Terminate(Arc::new(it.into())));
     let mut table = TlsTable { default, ..TlsTable::default() };
     for (host, claims) in claims {
         let Some(action) = tls_action(&host, &claims, report) else { continue };
@@ -328,12 +329,12 @@ fn tls_action(host: &str, claims: &[TlsClaim], report: &mut Report) -> Option<Tl
     }
 }
 
-fn merged_passthrough(host: &str, claims: &[TlsClaim], report: &mut Report) -> Rc<Route> {
+fn merged_passthrough(host: &str, claims: &[TlsClaim], report: &mut Report) -> Arc<Route> {
     let rules: Vec<Rule> = claims
         .iter()
         .filter_map(|claim| match &claim.kind {
             TlsClaimKind::Passthrough(action) => {
-                Some(Rule::new(&claim.ingress, Rc::clone(&claim.field), action.clone(), None))
+                Some(Rule::new(&claim.ingress, Arc::clone(&claim.field), action.clone(), None))
             }
             TlsClaimKind::Terminate(_) | TlsClaimKind::Refuse(_) => None,
         })
@@ -346,7 +347,7 @@ fn merged_passthrough(host: &str, claims: &[TlsClaim], report: &mut Report) -> R
 
 /// The first certificate there is; only if nobody has one, the name is refused.
 fn termination(host: &str, claims: &[TlsClaim], report: &mut Report) -> TlsAction {
-    let mut chosen: Option<(&TlsClaim, &Rc<Certificate>)> = None;
+    let mut chosen: Option<(&TlsClaim, &Arc<Certificate>)> = None;
     let mut refusal: Str = "".into();
     for claim in claims {
         match (&claim.kind, chosen) {
@@ -365,7 +366,7 @@ fn termination(host: &str, claims: &[TlsClaim], report: &mut Report) -> TlsActio
         }
     }
     match chosen {
-        Some((_, certificate)) => TlsAction::Terminate(Rc::new(Rc::clone(certificate).into())),
+        Some((_, certificate)) => TlsAction::Terminate(Arc::new(Arc::clone(certificate).into())),
         None => TlsAction::Refuse(refusal),
     }
 }

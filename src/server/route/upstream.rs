@@ -1,7 +1,7 @@
 //! How the endpoints of a Service are talked to: `appProtocol` of its port and the annotations `pilus.dev/…`, for
 //! backends of Ingresses and Gateways alike. What cannot be honoured is reported, never silently replaced.
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::annotation::{field, parse_go_duration};
@@ -56,7 +56,7 @@ pub(super) enum AppProtocol {
 }
 
 /// The settings of the Services used in one compilation: by Service, and whether HTTP/2 is spoken.
-pub(super) type Settings = HashMap<(NamespacedName, bool), Rc<UpstreamSettings>>;
+pub(super) type Settings = HashMap<(NamespacedName, bool), Arc<UpstreamSettings>>;
 
 // === impl AppProtocol ===
 
@@ -75,17 +75,17 @@ impl AppProtocol {
 
 impl Context<'_> {
     /// The settings of a Service without TLS.
-    pub(super) fn settings(&mut self, service: &Service, http2: bool) -> Rc<UpstreamSettings> {
+    pub(super) fn settings(&mut self, service: &Service, http2: bool) -> Arc<UpstreamSettings> {
         let key = (service.meta.name.clone(), http2);
         if let Some(known) = self.settings.get(&key) {
-            return Rc::clone(known);
+            return Arc::clone(known);
         }
         let mut settings = read(&service.meta, &mut self.report);
         if http2 {
             settings.protocol = UpstreamProtocol::Http2;
         }
-        let settings = Rc::new(settings);
-        self.settings.insert(key, Rc::clone(&settings));
+        let settings = Arc::new(settings);
+        self.settings.insert(key, Arc::clone(&settings));
         settings
     }
 }

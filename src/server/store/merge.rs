@@ -1,8 +1,10 @@
 //! One snapshot of the objects that were read and those that were made.
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
-use crate::api::meta::{Kind, NamespacedName, ObjectKey};
+use crate::api::cluster::MANAGED_BY;
+use crate::api::meta::{Kind, Meta, NamespacedName, ObjectKey, Origin, Str};
+use crate::api::object::Service;
 use crate::api::objects::{Generated, HasMeta, Objects, Table};
 use crate::api::problem::{Problem, Severity};
 use crate::api::status::Statuses;
@@ -20,7 +22,7 @@ pub(super) struct Merged {
 /// Merges what was read with what `statuses` bring along; whatever is equal in `old` is taken from there.
 pub(super) fn merge(
     source: &Objects,
-    statuses: &BTreeMap<ServerId, Rc<Statuses>>,
+    statuses: &BTreeMap<ServerId, Arc<Statuses>>,
     old: &Objects,
 ) -> Merged {
     let mut merger = Merger { statuses, changed: false, refused: Vec::new() };
@@ -48,18 +50,31 @@ pub(super) fn merge(
         backend_traffic_policies: merger
             .read(&source.backend_traffic_policies, &old.backend_traffic_policies),
         external_backends: merger.read(&source.external_backends, &old.external_backends),
-        services: merger.made(Kind::Service, &source.services, &old.services, |g| &g.services),
+        services: merger.made(
+            Kind::Service,
+            &source.services,
+            &old.services,
+            |g| &g.services,
+            adopt_service,
+        ),
         endpoint_slices: merger.made(
             Kind::EndpointSlice,
             &source.endpoint_slices,
             &old.endpoint_slices,
             |g| &g.endpoint_slices,
+            |made, _| Arc::clone(made),
         ),
-        leases: merger.made(Kind::Lease, &source.leases, &old.leases, |g| &g.leases),
-        skipped: Rc::clone(&old.skipped),
+        leases: merger.made(
+            Kind::Lease,
+            &source.leases,
+            &old.leases,
+            |g| &g.leases,
+            |made, _| Arc::clone(made),
+        ),
+        skipped: Arc::clone(&old.skipped),
     };
     if source.skipped != old.skipped {
-        objects.skipped = Rc::clone(&source.skipped);
+        objects.skipped = Arc::clone(&source.skipped);
         merger.changed = true;
     }
     if merger.changed {
@@ -69,7 +84,7 @@ pub(super) fn merge(
 }
 
 struct Merger<'a> {
-    statuses: &'a BTreeMap<ServerId, Rc<Statuses>>,
+    statuses: &'a BTreeMap<ServerId, Arc<Statuses>>,
     changed: bool,
     refused: Vec<Problem>,
 }
@@ -79,25 +94,25 @@ struct Merger<'a> {
 impl Merger<'_> {
     /// A table of a kind that is only read.
     fn read<T: PartialEq>(&mut self, source: &Table<T>, old: &Table<T>) -> Table<T> {
-        if Rc::ptr_eq(source, old) {
-            return Rc::clone(old);
+        if Arc::ptr_eq(source, old) {
+            return Arc::clone(old);
         }
         let (mut same, mut equal) = (source.len() == old.len(), false);
         for (name, object) in source.iter() {
             match old.get(name) {
-                Some(known) if Rc::ptr_eq(known, object) => {}
+                Some(known) if Arc::ptr_eq(known, object) => {}
                 Some(known) if known == object => equal = true,
                 _ => same = false,
             }
         }
         if same {
-            return Rc::clone(old);
+            return Arc::clone(old);
         }
         if equal {
             return self.share(BTreeMap::clone(source), old);
         }
         self.changed = true;
-        Rc::clone(source)
+        Arc::clone(source)
     }
 
     /// A table of a kind that is also made. What was read keeps its name.
@@ -106,7 +121,8 @@ impl Merger<'_> {
         kind: Kind,
         source: &Table<T>,
         old: &Table<T>,
-        of: impl Fn(&Generated) -> &Vec<Rc<T>>,
+        of: fn(&Generated) -> &Vec<Arc<T>>,
+        adopt: fn(&Arc<T>, &T) -> Arc<T>,
     ) -> Table<T> {
         if self.statuses.values().all(|statuses| of(&statuses.generated).is_empty()) {
             return self.read(source, old);
@@ -115,11 +131,16 @@ impl Merger<'_> {
         for object in self.statuses.values().flat_map(|statuses| of(&statuses.generated)) {
             let name = &object.meta().name;
             match table.get(name) {
+                // It was made by an agent, and read back from the API server.
+                Some(served) if is_ours(served.meta()) => {
+                    let object = adopt(object, served);
+                    table.insert(object.meta().name.clone(), object);
+                }
                 Some(taken) => {
                     self.refused.push(refusal(kind, name, taken.meta().position("")));
                 }
                 None => {
-                    table.insert(name.clone(), Rc::clone(object));
+                    table.insert(name.clone(), Arc::clone(object));
                 }
             }
         }
@@ -129,23 +150,38 @@ impl Merger<'_> {
     /// Replaces each object by the equal one in `old`, and the whole table if all are.
     fn share<T: PartialEq>(
         &mut self,
-        mut table: BTreeMap<NamespacedName, Rc<T>>,
+        mut table: BTreeMap<NamespacedName, Arc<T>>,
         old: &Table<T>,
     ) -> Table<T> {
         let mut same = table.len() == old.len();
         for (name, object) in &mut table {
             match old.get(name) {
-                Some(known) if Rc::ptr_eq(known, object) => {}
-                Some(known) if known == object => *object = Rc::clone(known),
+                Some(known) if Arc::ptr_eq(known, object) => {}
+                Some(known) if known == object => *object = Arc::clone(known),
                 _ => same = false,
             }
         }
         if same {
-            return Rc::clone(old);
+            return Arc::clone(old);
         }
         self.changed = true;
-        Rc::new(table)
+        Arc::new(table)
     }
+}
+
+/// A Service that is made has in the API server what only that can give.
+fn adopt_service(made: &Arc<Service>, served: &Service) -> Arc<Service> {
+    let mut service = Service::clone(made);
+    service.meta.uid = Str::clone(&served.meta.uid);
+    service.meta.created = served.meta.created;
+    service.cluster_ips.clone_from(&served.cluster_ips);
+    service.status_ips.clone_from(&served.status_ips);
+    Arc::new(service)
+}
+
+fn is_ours(meta: &Meta) -> bool {
+    meta.origin == Origin::Cluster
+        && meta.labels.get(MANAGED_BY.0).is_some_and(|by| &**by == MANAGED_BY.1)
 }
 
 fn refusal(

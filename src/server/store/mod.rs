@@ -4,7 +4,7 @@
 //! endpoint and route servers. When objects change, those two are told first; their objects are merged,
 //! and only when nothing changes any more do IPAM and announce see the result. So addresses are given
 //! out over complete snapshots, the same on every node. Objects and tables that are equal to what was
-//! there keep their `Rc`, so that receivers can tell at a glance what has changed.
+//! there keep their `Arc`, so that receivers can tell at a glance what has changed.
 //!
 //! In: `Source` from manifests, `Statuses` from everybody. Out: `Objects` to endpoint, route, IPAM and
 //! announce, `View` to admin.
@@ -12,7 +12,7 @@ mod merge;
 mod view;
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use merge::merge;
@@ -23,7 +23,7 @@ use crate::api::problem::Problem;
 use crate::api::query::View;
 use crate::api::status::Statuses;
 use crate::api::{Message, wiring};
-use crate::kernel::{Outbox, Server, ServerId, Time};
+use crate::kernel::{Outbox, Retired, Server, ServerId, Time};
 
 /// Those who make objects from objects.
 const MAKERS: [ServerId; 2] = [wiring::ENDPOINT, wiring::ROUTE];
@@ -37,19 +37,23 @@ const MAX_ROUNDS: u32 = 4;
 /// The server; see the module.
 pub struct StoreServer {
     unix_at_zero: Duration,
-    source: Option<Rc<Objects>>,
-    statuses: BTreeMap<ServerId, Rc<Statuses>>,
+    source: Option<Arc<Objects>>,
+    statuses: BTreeMap<ServerId, Arc<Statuses>>,
     /// Since when something has come in that has not been worked in.
     changed: Option<Time>,
     /// What the makers have seen last.
-    objects: Rc<Objects>,
+    objects: Arc<Objects>,
     /// What the users have seen last.
-    settled: Option<Rc<Objects>>,
+    settled: Option<Arc<Objects>>,
+    /// What they have seen before.
+    retired: Retired<Objects>,
     rounds: u32,
     /// Generated objects that could not be taken.
     refused: Vec<Problem>,
     views: Views,
-    view: Option<Rc<View>>,
+    /// Who sees them.
+    viewers: &'static [ServerId],
+    view: Option<Arc<View>>,
 }
 
 // === impl StoreServer ===
@@ -57,14 +61,17 @@ pub struct StoreServer {
 impl StoreServer {
     /// A server that knows nothing yet. `unix_at_zero` is what the clock of the day showed (since 1970)
     /// when the monotonic clock showed [`Time::ZERO`].
-    pub fn new(unix_at_zero: Duration) -> Self {
+    /// `viewers` see all there is to show.
+    pub fn new(unix_at_zero: Duration, viewers: &'static [ServerId]) -> Self {
         Self {
             unix_at_zero,
+            viewers,
             source: None,
             statuses: BTreeMap::new(),
             changed: None,
-            objects: Rc::default(),
+            objects: Arc::default(),
             settled: None,
+            retired: Retired::default(),
             rounds: 0,
             refused: Vec::new(),
             views: Views::default(),
@@ -78,10 +85,10 @@ impl StoreServer {
         self.refused = merged.refused;
         let first = self.settled.is_none() && self.rounds == 0;
         if merged.changed || first {
-            self.objects = Rc::new(merged.objects);
+            self.objects = Arc::new(merged.objects);
             self.rounds += 1;
             for maker in MAKERS {
-                out.send(maker, Message::Objects(Rc::clone(&self.objects)));
+                out.send(maker, Message::Objects(Arc::clone(&self.objects)));
             }
             if self.rounds < MAX_ROUNDS {
                 // What the makers make of it is here when the next tick comes.
@@ -94,22 +101,25 @@ impl StoreServer {
 
     fn settle(&mut self, now: Time, out: &mut Outbox<Message>) {
         self.rounds = 0;
-        if !self.settled.as_ref().is_some_and(|settled| Rc::ptr_eq(settled, &self.objects)) {
-            self.settled = Some(Rc::clone(&self.objects));
+        if !self.settled.as_ref().is_some_and(|settled| Arc::ptr_eq(settled, &self.objects)) {
+            let former = self.settled.replace(Arc::clone(&self.objects));
+            former.into_iter().for_each(|former| self.retired.add(now, former));
             for user in USERS {
-                out.send(user, Message::Objects(Rc::clone(&self.objects)));
+                out.send(user, Message::Objects(Arc::clone(&self.objects)));
             }
         }
         let unix = (self.unix_at_zero + now.since(Time::ZERO)).as_secs();
         if self.views.update(&self.statuses, &self.refused, unix) || !self.view_is_current() {
-            let view = Rc::new(self.views.view(Rc::clone(&self.objects)));
-            self.view = Some(Rc::clone(&view));
-            out.send(wiring::ADMIN, Message::View(view));
+            let view = Arc::new(self.views.view(Arc::clone(&self.objects)));
+            self.view = Some(Arc::clone(&view));
+            for viewer in self.viewers {
+                out.send(*viewer, Message::View(Arc::clone(&view)));
+            }
         }
     }
 
     fn view_is_current(&self) -> bool {
-        self.view.as_ref().is_some_and(|view| Rc::ptr_eq(&view.objects, &self.objects))
+        self.view.as_ref().is_some_and(|view| Arc::ptr_eq(&view.objects, &self.objects))
     }
 }
 
@@ -127,10 +137,11 @@ impl Server<Message> for StoreServer {
 
     /// What comes in together (all peers speak at once after a restart) is worked in together.
     fn timeout(&self) -> Option<Time> {
-        self.changed
+        [self.changed, self.retired.timeout()].into_iter().flatten().min()
     }
 
     fn tick(&mut self, now: Time, out: &mut Outbox<Message>) {
+        self.retired.sweep(now);
         if self.changed.take().is_some() {
             self.update(now, out);
         }
@@ -145,10 +156,12 @@ impl Server<Message> for StoreServer {
             None
         };
         if let Some(objects) = objects {
-            out.send(peer, Message::Objects(Rc::clone(objects)));
+            out.send(peer, Message::Objects(Arc::clone(objects)));
         }
-        if let (wiring::ADMIN, Some(view)) = (peer, &self.view) {
-            out.send(peer, Message::View(Rc::clone(view)));
+        if let Some(view) = &self.view
+            && self.viewers.contains(&peer)
+        {
+            out.send(peer, Message::View(Arc::clone(view)));
         }
     }
 }

@@ -1,12 +1,13 @@
 //! What there is to show: statuses and complaints of all servers, merged.
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::api::meta::ObjectKey;
 use crate::api::objects::Objects;
 use crate::api::problem::Problem;
 use crate::api::query::{Nested, ShownGateway, ShownStatus, View};
 use crate::api::status::{Condition, GatewayApiStatus, ObjectStatus, Statuses};
+use crate::arrange::Arrange;
 use crate::kernel::ServerId;
 
 /// How many complaints are kept. More than anyone reads; the first in order are kept.
@@ -15,8 +16,8 @@ const MAX_PROBLEMS: usize = 10_000;
 /// The merged statuses and complaints, with the times at which they began.
 #[derive(Default)]
 pub(super) struct Views {
-    statuses: Rc<BTreeMap<ObjectKey, ShownStatus>>,
-    problems: Rc<Vec<(u64, Problem)>>,
+    statuses: Arc<BTreeMap<ObjectKey, ShownStatus>>,
+    problems: Arc<Vec<(u64, Problem)>>,
 }
 
 // === impl Views ===
@@ -26,7 +27,7 @@ impl Views {
     /// whether anything changed.
     pub(super) fn update(
         &mut self,
-        statuses: &BTreeMap<ServerId, Rc<Statuses>>,
+        statuses: &BTreeMap<ServerId, Arc<Statuses>>,
         refused: &[Problem],
         unix: u64,
     ) -> bool {
@@ -38,25 +39,25 @@ impl Views {
         let problems = self.problems(statuses, refused, unix);
         let changed = shown != *self.statuses || problems != *self.problems;
         if changed {
-            self.statuses = Rc::new(shown);
-            self.problems = Rc::new(problems);
+            self.statuses = Arc::new(shown);
+            self.problems = Arc::new(problems);
         }
         changed
     }
 
-    pub(super) fn view(&self, objects: Rc<Objects>) -> View {
-        View { objects, statuses: Rc::clone(&self.statuses), problems: Rc::clone(&self.problems) }
+    pub(super) fn view(&self, objects: Arc<Objects>) -> View {
+        View { objects, statuses: Arc::clone(&self.statuses), problems: Arc::clone(&self.problems) }
     }
 
     fn problems(
         &self,
-        statuses: &BTreeMap<ServerId, Rc<Statuses>>,
+        statuses: &BTreeMap<ServerId, Arc<Statuses>>,
         refused: &[Problem],
         unix: u64,
     ) -> Vec<(u64, Problem)> {
         let all = statuses.values().flat_map(|statuses| &statuses.problems);
         let mut problems: Vec<&Problem> = all.chain(refused).collect();
-        problems.sort();
+        problems.arrange();
         problems.dedup();
         problems.truncate(MAX_PROBLEMS);
         let since = |problem: &Problem| {
@@ -91,7 +92,7 @@ fn add(shown: &mut ShownStatus, status: &ObjectStatus, before: Option<&ShownStat
 /// Nested conditions keep their times as long as their entry (a listener by name, a parent by reference and
 /// controller) has them with the same status.
 fn add_gateway(
-    status: &Rc<GatewayApiStatus>,
+    status: &Arc<GatewayApiStatus>,
     before: Option<&ShownGateway>,
     unix: u64,
 ) -> ShownGateway {
@@ -119,7 +120,7 @@ fn add_gateway(
             .position(|old| old.parent == parent.parent && old.controller == parent.controller);
         add(&parent.conditions, known.map(|at| (Nested::Parent(at), &old[at].conditions[..])));
     }
-    ShownGateway { status: Rc::clone(status), transitions }
+    ShownGateway { status: Arc::clone(status), transitions }
 }
 
 #[cfg(test)]
@@ -151,11 +152,11 @@ mod tests {
         unix: u64,
     ) -> (bool, Vec<u64>) {
         let gateway = GatewayApiStatus { listeners, parents, ..GatewayApiStatus::default() };
-        let status = ObjectStatus { gateway: Some(Rc::new(gateway)), ..ObjectStatus::default() };
+        let status = ObjectStatus { gateway: Some(Arc::new(gateway)), ..ObjectStatus::default() };
         let key = ObjectKey { kind: Kind::Gateway, name: NamespacedName::new("a", "g") };
         let by_object = BTreeMap::from([(key.clone(), status)]);
         let statuses = Statuses { by_object, ..Statuses::default() };
-        let all = BTreeMap::from([(wiring::ROUTE, Rc::new(statuses))]);
+        let all = BTreeMap::from([(wiring::ROUTE, Arc::new(statuses))]);
         let changed = views.update(&all, &[], unix);
         (changed, views.statuses[&key].gateway.as_ref().unwrap().transitions.clone())
     }

@@ -1,5 +1,5 @@
 //! What the TLS handshake comes to: which certificate, or whose.
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::Steps;
 use crate::api::route::{Certificate, Listener, Route, TlsAction, TlsTermination};
@@ -10,7 +10,7 @@ pub(super) enum Tls {
     /// HTTP, for the hosts of this scope.
     Http(u32),
     /// Bytes, decrypted or not, for this route.
-    Bytes(Rc<Route>),
+    Bytes(Arc<Route>),
     /// And why.
     Refused(String),
 }
@@ -31,15 +31,15 @@ pub(super) fn explain(
         TlsAction::Terminate(termination) => {
             terminated(steps, moment, termination, name, &why);
             match &termination.forward {
-                Some(route) => Tls::Bytes(Rc::clone(route)),
+                Some(route) => Tls::Bytes(Arc::clone(route)),
                 None => Tls::Http(termination.scope),
             }
         }
         TlsAction::Passthrough(route) => {
             steps.add("certificate", "the backend's own: TLS is passed through", &why);
-            Tls::Bytes(Rc::clone(route))
+            Tls::Bytes(Arc::clone(route))
         }
-        TlsAction::Refuse(reason) => {
+        TlsAction::Refuse(reason) | TlsAction::Reset(reason) => {
             steps.add("certificate", &format!("handshake refused: {reason}"), &why);
             let is_route = reason.contains("TLSRoute");
             let why = if is_route { reason } else { "no certificate for this name" };
@@ -75,7 +75,7 @@ fn terminated(
 ) {
     let all = &termination.certificates;
     // As the proxy chooses, for a client that understands every kind of key.
-    let rank = |it: &&Rc<Certificate>| {
+    let rank = |it: &&Arc<Certificate>| {
         let is_rsa = it.key.key.algorithm() == rustls::SignatureAlgorithm::RSA;
         (name.is_some_and(|name| !is_for(it, name)), is_rsa)
     };
@@ -90,7 +90,7 @@ fn terminated(
     };
     let others: Vec<String> = all
         .iter()
-        .filter(|it| !Rc::ptr_eq(it, certificate))
+        .filter(|it| !Arc::ptr_eq(it, certificate))
         .map(|it| it.secret.to_string())
         .collect();
     let others = if others.is_empty() {

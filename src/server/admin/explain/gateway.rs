@@ -1,5 +1,5 @@
 //! Which listener of a Gateway is meant where several share a port.
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::api::class::GATEWAY_NAME_LABEL;
 use crate::api::meta::{Kind, Meta, ObjectKey};
@@ -10,7 +10,7 @@ use crate::api::status::Truth;
 use crate::server::admin::state::State;
 
 /// The Gateway whose Service this listener belongs to.
-pub(super) fn of<'s>(state: &'s State, listener: &Listener) -> Option<&'s Rc<Gateway>> {
+pub(super) fn of<'s>(state: &'s State, listener: &Listener) -> Option<&'s Arc<Gateway>> {
     let objects = &state.view.objects;
     let service = objects.services.get(&listener.service)?;
     let label = service.meta.labels.get(GATEWAY_NAME_LABEL)?;

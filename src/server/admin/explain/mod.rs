@@ -13,17 +13,20 @@ mod question;
 mod rules;
 
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::API_VERSION;
 use super::list::{listener_protocol, role};
 use super::moment::{Moment, rfc3339};
 use super::state::State;
+use crate::api::address::Network;
 use crate::api::announce::Role;
 use crate::api::datapath::Transport;
 use crate::api::meta::Kind;
 use crate::api::problem::Severity;
 use crate::api::route::{Action, Listener, ListenerProtocol, TlsAction, VirtualHost};
+use crate::arrange::Arrange;
+use crate::proto::http1::walk;
 use crate::proto::value::Value;
 use certificate::Tls;
 pub(super) use forward::{
@@ -52,6 +55,8 @@ struct Trip<'a> {
     /// Lower-case.
     host: &'a str,
     asked: &'a Asked<'a>,
+    /// Who asks, if that was given by address.
+    from: Option<IpAddr>,
 }
 
 /// Explains one request.
@@ -66,8 +71,9 @@ pub(super) fn explain(
     let url = Url::parse(question.url)?;
     let (asked, host) = Asked::new(question, &url)?;
     let mut steps = Steps(Vec::new());
-    explain_source(&mut steps, state, question.from)?;
-    let trip = Trip { state, moment, url: &url, host: &host, asked: &asked };
+    explain_source(&mut steps, state, question)?;
+    let from = question.from.and_then(|from| from.parse().ok());
+    let trip = Trip { state, moment, url: &url, host: &host, asked: &asked, from };
     let outcome = trip.follow(&mut steps);
     let request = Value::map()
         .with("method", question.method)
@@ -89,11 +95,14 @@ pub(super) fn explain(
         .with("outcome", result))
 }
 
-fn explain_source(steps: &mut Steps, state: &State, from: Option<&str>) -> Result<(), String> {
-    let Some(from) = from else { return Ok(()) };
+fn explain_source(steps: &mut Steps, state: &State, question: &Question<'_>) -> Result<(), String> {
+    let Some(from) = question.from else { return Ok(()) };
     let why = "no policy is in effect: every source is treated alike";
-    if from.parse::<IpAddr>().is_ok() {
-        steps.add("source", from, why);
+    if let Ok(peer) = from.parse::<IpAddr>() {
+        match believed(&state.config.trusted_proxies, peer, &question.headers) {
+            Some(why) => steps.add("source", from, &why),
+            None => steps.add("source", from, why),
+        }
         return Ok(());
     }
     let Some((namespace, name)) = from.split_once('/') else {
@@ -108,6 +117,21 @@ fn explain_source(steps: &mut Steps, state: &State, from: Option<&str>) -> Resul
     Ok(())
 }
 
+/// What the peer's word about its client is worth, if that depends on who it is.
+fn believed(networks: &[Network], peer: IpAddr, headers: &[&str]) -> Option<String> {
+    let of_peer = networks.iter().find(|network| network.contains(peer));
+    let Some(network) = of_peer else {
+        let text = "it is none of proxy.trusted-proxies: what it says of its client (X-Forwarded-* and the like) is dropped";
+        return (!networks.is_empty()).then(|| text.to_owned());
+    };
+    let lines = headers.iter().rev().filter_map(|header| header.split_once(':'));
+    let lines = lines.filter(|(name, _)| name.trim().eq_ignore_ascii_case("x-forwarded-for"));
+    let client = walk(lines.map(|(_, value)| value.trim().as_bytes()), peer, networks).client;
+    Some(format!(
+        "one of proxy.trusted-proxies ({network}), whose word counts: the client is {client}"
+    ))
+}
+
 /// 3: the very name; 2: a wildcard; 1: whatever it is called; 0: not at all.
 fn specificity(listener: &Listener, host: &str) -> u8 {
     let hosts = &listener.hosts;
@@ -116,7 +140,7 @@ fn specificity(listener: &Listener, host: &str) -> u8 {
         return 3;
     }
     let any =
-        |found: &Rc<VirtualHost>| hosts.any.as_ref().is_some_and(|any| Rc::ptr_eq(any, found));
+        |found: &Arc<VirtualHost>| hosts.any.as_ref().is_some_and(|any| Arc::ptr_eq(any, found));
     let by_default = |found: &TlsAction| {
         tls.default.as_ref().is_some_and(|default| std::ptr::eq(default, found))
     };
@@ -203,6 +227,14 @@ impl Trip<'_> {
             Some(owner) => steps.add("listener", &result, owner),
             None => steps.say("listener", &result),
         }
+        let trusted = &self.state.config.trusted_proxies;
+        if listener.accept_proxy_protocol
+            && !trusted.is_empty()
+            && self.from.is_some_and(|from| !trusted.iter().any(|it| it.contains(from)))
+        {
+            let text = "the connection is closed: this port takes PROXY protocol, and only from proxy.trusted-proxies";
+            return Outcome::failed(None, text);
+        }
         match listener.protocol {
             ListenerProtocol::Tcp | ListenerProtocol::Udp => self.explain_forward(steps, &listener),
             ListenerProtocol::Http => self.explain_host(steps, &listener, None),
@@ -270,7 +302,7 @@ impl Trip<'_> {
         steps.add("host", if found.name.is_empty() { "*" } else { &found.name }, {
             if listener.hosts.exact.contains_key(host) {
                 "the very name; it wins over wildcards and *"
-            } else if listener.hosts.any.as_ref().is_some_and(|any| Rc::ptr_eq(any, found)) {
+            } else if listener.hosts.any.as_ref().is_some_and(|any| Arc::ptr_eq(any, found)) {
                 "no rule names this host: rules without a host apply"
             } else if is_suffix(listener, host) {
                 "the wildcard matches, the longest of them; it wins over *"
@@ -295,7 +327,7 @@ impl Trip<'_> {
     }
 
     /// The address that is asked, and the listener there.
-    fn find_listener(&self, steps: &mut Steps) -> Result<(Option<IpAddr>, Rc<Listener>), Outcome> {
+    fn find_listener(&self, steps: &mut Steps) -> Result<(Option<IpAddr>, Arc<Listener>), Outcome> {
         if self.state.config.no_bpf {
             return self.find_on_node(steps).map(|listener| (None, listener));
         }
@@ -304,7 +336,7 @@ impl Trip<'_> {
         if let Ok(address) = host.parse::<IpAddr>() {
             if let Some(listener) = table.by_address.get(&(address, port, scheme.transport())) {
                 steps.add("address", &address.to_string(), "it stands in the URL");
-                return Ok((Some(address), Rc::clone(listener)));
+                return Ok((Some(address), Arc::clone(listener)));
             }
             let ours = table.by_address.keys().any(|(ip, ..)| *ip == address);
             let why = if ours { "nothing listens on this port of it" } else { "no Service has it" };
@@ -317,17 +349,17 @@ impl Trip<'_> {
     }
 
     /// The address that a name should have: that of the listener which knows it best.
-    fn find_by_name(&self, steps: &mut Steps) -> Result<(Option<IpAddr>, Rc<Listener>), Outcome> {
+    fn find_by_name(&self, steps: &mut Steps) -> Result<(Option<IpAddr>, Arc<Listener>), Outcome> {
         let Url { scheme, port, .. } = *self.url;
         let table = &self.state.listeners;
         let name = self.name();
-        let mut candidates: Vec<(IpAddr, &Rc<Listener>)> = table
+        let mut candidates: Vec<(IpAddr, &Arc<Listener>)> = table
             .by_address
             .iter()
             .filter(|((_, at, _), listener)| *at == port && scheme.fits(listener.protocol))
             .map(|((address, ..), listener)| (*address, listener))
             .collect();
-        candidates.sort_by_key(|(address, listener)| {
+        candidates.arrange_by_key(|(address, listener)| {
             (std::cmp::Reverse(specificity(listener, &name)), *address)
         });
         if let Some((address, listener)) = candidates.first() {
@@ -337,7 +369,7 @@ impl Trip<'_> {
                 if others == 0 { "all".to_owned() } else { format!("{} addresses", others + 1) },
             );
             steps.add("address", &address.to_string(), &why);
-            return Ok((Some(*address), Rc::clone(listener)));
+            return Ok((Some(*address), Arc::clone(listener)));
         }
         let listeners = self.state.all_listeners();
         let without_address = listeners
@@ -366,9 +398,9 @@ impl Trip<'_> {
     }
 
     /// The listener on an ordinary socket of this node. The port may be the node's or the virtual one.
-    fn find_on_node(&self, steps: &mut Steps) -> Result<Rc<Listener>, Outcome> {
+    fn find_on_node(&self, steps: &mut Steps) -> Result<Arc<Listener>, Outcome> {
         let Url { scheme, port, .. } = *self.url;
-        let fits = |listener: &&Rc<Listener>| {
+        let fits = |listener: &&Arc<Listener>| {
             (listener.port == port || listener.host_port == Some(port))
                 && scheme.fits(listener.protocol)
         };
@@ -380,7 +412,7 @@ impl Trip<'_> {
         let port = listener.host_port.unwrap_or(listener.port);
         let result = format!("every address of this node, port {port}");
         steps.add("address", &result, "--no-bpf: ordinary sockets, nothing is announced");
-        Ok(Rc::clone(listener))
+        Ok(Arc::clone(listener))
     }
 }
 

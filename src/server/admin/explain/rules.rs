@@ -1,12 +1,13 @@
 //! Which rule a request has, and why each of the others has lost.
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::question::Asked;
 use super::{Outcome, Steps};
 use crate::api::route::{
     Candidates, Conditions, PathMatch, PathRegex, Request, Route, ValueMatch, VirtualHost,
 };
+use crate::arrange::Arrange;
 
 /// How many rules whose path fits are told about. More have the same path only where a machine wrote them.
 const FITTING_SHOWN: usize = 64;
@@ -21,7 +22,7 @@ struct Entry<'h> {
     path: &'h str,
     regex: Option<&'h PathRegex>,
     conditions: Option<&'h Conditions>,
-    route: &'h Rc<Route>,
+    route: &'h Arc<Route>,
 }
 
 /// Tells about every rule of `host` (and of the wider ones that it falls back to) in the order in which they are
@@ -31,7 +32,7 @@ pub(super) fn explain<'h>(
     host: &'h VirtualHost,
     path: &str,
     asked: &Asked<'_>,
-) -> Result<(Option<PathMatch<'h>>, &'h Rc<Route>), Outcome> {
+) -> Result<(Option<PathMatch<'h>>, &'h Arc<Route>), Outcome> {
     let mut host = host;
     loop {
         let all = entries(host);
@@ -78,7 +79,7 @@ fn entries(host: &VirtualHost) -> Vec<Entry<'_>> {
     }
     fn longest_first(table: &HashMap<Box<str>, Candidates>) -> Vec<(&str, &Candidates)> {
         let mut keys: Vec<_> = table.iter().map(|(path, it)| (&**path, it)).collect();
-        keys.sort_by(|left, right| {
+        keys.arrange_by(|left, right| {
             right.0.len().cmp(&left.0.len()).then_with(|| left.0.cmp(right.0))
         });
         keys
@@ -224,8 +225,8 @@ mod tests {
     use crate::api::address::Port;
     use crate::api::route::{Action, Candidate};
 
-    fn route() -> Rc<Route> {
-        Rc::new(Route::new(Action::RedirectHttps(Port::HTTPS)))
+    fn route() -> Arc<Route> {
+        Arc::new(Route::new(Action::RedirectHttps(Port::HTTPS)))
     }
 
     fn told(host: &VirtualHost, path: &str, headers: &[&str]) -> (Vec<(String, String)>, bool) {
@@ -262,7 +263,7 @@ mod tests {
     fn what_no_rule_of_a_host_matches_falls_to_the_next_wider_one() {
         let conditions = |value: &str| {
             let headers = vec![("x".into(), ValueMatch::Exact(value.into()))];
-            Some(Rc::new(Conditions { headers, ..Conditions::default() }))
+            Some(Arc::new(Conditions { headers, ..Conditions::default() }))
         };
         let host = |name: &str, value: &str, fallback| {
             let candidate = Candidate { conditions: conditions(value), route: route() };
@@ -275,7 +276,7 @@ mod tests {
                 ..Default::default()
             }
         };
-        let wide = Rc::new(host("*.a", "2", None));
+        let wide = Arc::new(host("*.a", "2", None));
         let narrow = host("b.a", "1", Some(wide));
         let line = |step: &str, result: &str| (step.to_owned(), result.to_owned());
         let tried =

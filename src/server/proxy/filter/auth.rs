@@ -1,6 +1,7 @@
 //! External auth over HTTP: a server is asked whether a request may pass. No answer, or one that cannot be understood,
 //! is a no.
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::super::cluster::Cluster;
 use super::super::limits::{AUTH_ANSWER_BYTES, AUTH_TIMEOUT};
@@ -15,7 +16,7 @@ use crate::proto::http1::{
 
 /// A question that is to be asked once the body is there.
 pub(in super::super) struct Question {
-    pub(in super::super) auth: Rc<ExternalAuth>,
+    pub(in super::super) auth: Arc<ExternalAuth>,
     cluster: Rc<Cluster>,
     message: Message,
 }
@@ -42,13 +43,13 @@ pub(in super::super) struct Changes {
 
 impl Question {
     pub(in super::super) fn new(
-        auth: &Rc<ExternalAuth>,
+        auth: &Arc<ExternalAuth>,
         cluster: Rc<Cluster>,
         head: &RequestHead<'_, '_>,
         peer: &PeerAddress,
         scheme: &'static str,
     ) -> Self {
-        let auth = Rc::clone(auth);
+        let auth = Arc::clone(auth);
         let message = if auth.grpc {
             grpc_auth::question(&auth, head, peer, scheme)
         } else {

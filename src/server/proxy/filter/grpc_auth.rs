@@ -300,7 +300,7 @@ mod tests {
             backend: crate::api::route::Backend {
                 target: crate::api::route::Target::Refuse(500, String::new()),
                 weight: 1,
-                settings: std::rc::Rc::default(),
+                settings: std::sync::Arc::default(),
                 filters: None,
             },
             grpc: true,

@@ -11,6 +11,7 @@ pub(super) mod rewrite;
 pub(super) mod session;
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use self::retry::Retry;
 use super::cluster::Member;
@@ -20,7 +21,7 @@ use crate::proto::http1::{HeadEditor, RequestHead};
 
 /// A request of a route that does more than forwarding. Most do not, and have none of this.
 pub(super) struct Extra {
-    pub(super) route: Rc<Route>,
+    pub(super) route: Arc<Route>,
     /// Which backend was chosen.
     backend: Option<usize>,
     /// The origin that has asked and may.
@@ -40,7 +41,7 @@ impl Extra {
     /// What `route` does to the request besides sending it to `backend`; None if that is all.
     #[inline]
     pub(super) fn of(
-        route: &Rc<Route>,
+        route: &Arc<Route>,
         backend: Option<usize>,
         head: &RequestHead<'_, '_>,
     ) -> Option<Box<Self>> {
@@ -53,11 +54,11 @@ impl Extra {
     }
 
     #[cold]
-    fn make(route: &Rc<Route>, backend: Option<usize>, head: &RequestHead<'_, '_>) -> Box<Self> {
+    fn make(route: &Arc<Route>, backend: Option<usize>, head: &RequestHead<'_, '_>) -> Box<Self> {
         let cors = route.filters.cors.as_deref();
         let retry = route.retry.as_ref().filter(|retry| retry.attempts > 0);
         Box::new(Self {
-            route: Rc::clone(route),
+            route: Arc::clone(route),
             backend,
             origin: cors.and_then(|cors| cors::allowed_origin(cors, head)).map(Into::into),
             retry: retry.map(|_| Retry::default()),

@@ -110,6 +110,7 @@ fn begin(
         local: connection.local,
         peer: connection.peer,
         peer_port: connection.peer_port,
+        is_trusted_proxy: connection.is_trusted_proxy,
         is_tls: connection.is_tls,
         scope: connection.scope,
         server_name: connection.server_name.clone(),
@@ -118,6 +119,7 @@ fn begin(
         input,
         to_client: Buffer::new(),
         to_upstream: Buffer::new(),
+        entry: None,
         admission: None,
     };
     event_loop::spawn_connection(one_request(connection, place)).detach();
@@ -128,13 +130,14 @@ async fn one_request(mut connection: Connection, _place: StreamAdmission) {
     match request::next(&mut connection) {
         // The text of a head is always whole.
         Next::Incomplete => {}
-        Next::Answered(keep_alive) => {
+        Next::Answered(keep_alive, _) => {
             connection.answered(keep_alive).await;
         }
         Next::Forward(job) => {
             exchange::forward(&mut connection, job).await;
         }
     }
+    connection.log_end();
 }
 
 /// What a connection waits for, and how long.

@@ -6,9 +6,11 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use self::table::{Key, Limits, Stage, Table};
+use super::access_log::Passed;
 use super::cluster::{Lease, Member, Wish};
 use super::limits::{
     ROUNDS_PER_TURN, UDP_ANSWERED_TIMEOUT, UDP_FLOWS, UDP_FLOWS_OF_SOURCE, UDP_TOUCH,
@@ -18,10 +20,12 @@ use super::maglev;
 use super::shared::Shared;
 use super::stats::count;
 use super::table::Snapshot;
+use crate::api::route::Route;
 use crate::io::reactor::loop_now;
 use crate::io::udp::{Datagram, UdpSocket};
 use crate::io::{event_loop, random};
 use crate::kernel::Time;
+use crate::proto::http1::PeerAddress;
 
 /// A listener's socket.
 struct Port {
@@ -34,6 +38,10 @@ struct Flow {
     upstream: UdpSocket,
     /// The tables by which the endpoint is known to be good.
     snapshot: RefCell<Rc<Snapshot>>,
+    route: Arc<Route>,
+    began: Time,
+    /// Bytes from the client, and to it.
+    bytes: Cell<(u64, u64)>,
     stage: Cell<Stage>,
     /// When its place in the table was last changed.
     touched: Cell<Time>,
@@ -146,6 +154,9 @@ impl Port {
             key,
             upstream: connected.ok()?,
             snapshot: RefCell::new(Rc::clone(&snapshot)),
+            route: Arc::clone(route),
+            began: loop_now(),
+            bytes: Cell::default(),
             stage: Cell::new(Stage::Unanswered),
             touched: Cell::new(loop_now()),
             over: Cell::new(false),
@@ -156,6 +167,21 @@ impl Port {
         FLOWS.with_borrow_mut(|flows| flows.insert(key, Rc::clone(&flow)));
         event_loop::spawn_connection(answers(Rc::clone(&flow), Rc::downgrade(self))).detach();
         Some(flow)
+    }
+
+    fn log(&self, flow: &Flow) {
+        if let Some(log) = &self.shared.access_log {
+            log.passed(&Passed {
+                client: &PeerAddress::new(flow.key.0.ip()),
+                local: flow.key.1,
+                protocol: "UDP",
+                server_name: None,
+                route: &flow.route,
+                began: flow.began,
+                upstream: Some(flow.lease.member.host.address),
+                bytes: flow.bytes.get(),
+            });
+        }
     }
 }
 
@@ -178,6 +204,9 @@ impl Drop for Port {
 async fn answers(flow: Rc<Flow>, port: Weak<Port>) {
     poll_fn(|cx| flow.poll_answers(cx, &port)).await;
     flow.end();
+    if let Some(port) = port.upgrade() {
+        port.log(&flow);
+    }
 }
 
 // === impl Flow ===
@@ -210,6 +239,8 @@ impl Flow {
             self.moved(Stage::Confirmed);
         }
         let sent = self.upstream.send(datagrams);
+        let (received, answered) = self.bytes.get();
+        self.bytes.set((received + length(&datagrams[..sent.done]), answered));
         *datagrams = &datagrams[sent.done..];
         if let Some(error) = sent.error {
             log::debug!("{}: {error}", self.lease.member.host.address);
@@ -229,6 +260,8 @@ impl Flow {
             let take = &mut |batch: &[Datagram<'_>]| {
                 let sent = port.socket.send_to(batch, client, asked.ip());
                 count(|c| c.datagrams_sent.add_all(sent.count));
+                let (received, answered) = self.bytes.get();
+                self.bytes.set((received, answered + length(batch)));
                 if let Some(error) = sent.error {
                     log::debug!("answering {client}: {error}");
                 }
@@ -263,6 +296,10 @@ impl Flow {
             self.upstream.wake_handle().wake();
         }
     }
+}
+
+fn length(datagrams: &[Datagram<'_>]) -> u64 {
+    datagrams.iter().map(|datagram| datagram.bytes.len() as u64).sum()
 }
 
 // === impl Open ===

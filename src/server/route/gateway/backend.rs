@@ -2,7 +2,7 @@
 //! share of the traffic and refuses it.
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::policy::{Policies, validation, with_client};
 use super::reference::{EXPERIMENTAL_GROUP, Grants, Referrer, is};
@@ -35,7 +35,7 @@ pub(super) enum Traffic {
 }
 
 /// The certificate that a Gateway shows to its backends, or why it cannot.
-pub(super) type Client = Result<Option<Rc<Certificate>>, Fault>;
+pub(super) type Client = Result<Option<Arc<Certificate>>, Fault>;
 
 /// Looks up the backends of routes.
 pub(super) struct Backends<'c, 'a> {
@@ -43,7 +43,7 @@ pub(super) struct Backends<'c, 'a> {
     pub(super) grants: &'c Grants,
     pub(super) policies: &'c Policies,
     /// Settings with TLS, so that equal ones are shared: by Service port, traffic, and the client's Secret.
-    secured: HashMap<SecuredKey, Rc<UpstreamSettings>>,
+    secured: HashMap<SecuredKey, Arc<UpstreamSettings>>,
 }
 
 type SecuredKey = (ServicePort, UpstreamProtocol, Option<NamespacedName>);
@@ -81,7 +81,7 @@ impl<'c, 'a> Backends<'c, 'a> {
                 // What gRPC clients make of it without a grpc-status: 503 is UNAVAILABLE (14).
                 let status = if of.traffic == Traffic::Grpc { 503 } else { status };
                 let target = Target::Refuse(status, fault.message.clone());
-                let backend = Backend { target, weight, settings: Rc::default(), filters: None };
+                let backend = Backend { target, weight, settings: Arc::default(), filters: None };
                 (backend, counts.then_some(fault))
             }
         }
@@ -159,18 +159,18 @@ impl<'c, 'a> Backends<'c, 'a> {
     fn secure(
         &mut self,
         port: &ServicePort,
-        settings: Rc<UpstreamSettings>,
+        settings: Arc<UpstreamSettings>,
         tls: &UpstreamTls,
         client: &Client,
-    ) -> Result<Rc<UpstreamSettings>, Refusal> {
+    ) -> Result<Arc<UpstreamSettings>, Refusal> {
         let client = client.as_ref().map_err(|fault| (503, fault.clone(), false))?;
         let secret = client.as_ref().map(|certificate| certificate.secret.clone());
         let key = (port.clone(), settings.protocol, secret);
         let secured = self.secured.entry(key).or_insert_with(|| {
             let tls = Some(with_client(tls, client.as_ref()));
-            Rc::new(UpstreamSettings { tls, ..(*settings).clone() })
+            Arc::new(UpstreamSettings { tls, ..(*settings).clone() })
         });
-        Ok(Rc::clone(secured))
+        Ok(Arc::clone(secured))
     }
 
     fn external(&mut self, of: Use<'_>, name: NamespacedName) -> Result<Found, Refusal> {
@@ -191,14 +191,14 @@ impl<'c, 'a> Backends<'c, 'a> {
             name: format!("xbackend/{}", name.name).into(),
         };
         let port = ServicePort { service, port: crate::api::address::Port(backend.port) };
-        Ok((Target::Service(port), Rc::new(settings)))
+        Ok((Target::Service(port), Arc::new(settings)))
     }
 
     fn external_tls(
         &mut self,
         backend: &ExternalBackend,
         tls: &crate::api::object::gateway::ExternalTls,
-    ) -> Result<Rc<UpstreamTls>, Refusal> {
+    ) -> Result<Arc<UpstreamTls>, Refusal> {
         let refused = |fault: Fault| (503, fault, true);
         let Some(wanted) = &tls.validation else {
             let message = format!(
@@ -235,7 +235,7 @@ impl<'c, 'a> Backends<'c, 'a> {
 }
 
 /// A backend that can be used.
-type Found = (Target, Rc<UpstreamSettings>);
+type Found = (Target, Arc<UpstreamSettings>);
 
 /// The status for its share, why, and whether the route's ResolvedRefs is False because of it.
 type Refusal = (u16, Fault, bool);

@@ -1,5 +1,5 @@
 //! Filters of routes. What cannot be honoured makes the rule answer with an error: it never forwards without it.
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::backend::{Backends, Traffic, Use};
 use super::status::Fault;
@@ -137,11 +137,11 @@ pub(super) fn compile(
                 }
             }
             RouteFilter::Cors(wanted) => {
-                filters.cors = Some(Rc::new(cors(wanted).map_err(invalid)?));
+                filters.cors = Some(Arc::new(cors(wanted).map_err(invalid)?));
             }
             RouteFilter::ExternalAuth(wanted) => {
                 let auth = external_auth(backends, of, wanted, &field, findings)?;
-                filters.auth = Some(Rc::new(auth));
+                filters.auth = Some(Arc::new(auth));
             }
             RouteFilter::Extension(object) => {
                 return Err(invalid(format!(

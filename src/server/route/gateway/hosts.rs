@@ -1,7 +1,7 @@
 //! The attached routes of a Gateway to listeners of the proxy: one for each port and transport. A request is only
 //! ever matched against the routes of its most specific listener (listener isolation).
 use std::collections::{BTreeMap, HashMap};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::GatewayState;
 use super::http::{CompiledRoute, Match, PathKey};
@@ -14,16 +14,17 @@ use crate::api::route::{
     Candidate, Candidates, HostTable, Listener, ListenerProtocol, PathRegex, Route, TlsAction,
     TlsTable, TlsTermination, VirtualHost,
 };
+use crate::arrange::Arrange;
 
 /// What is attached to one listener; each list has the oldest route first.
 #[derive(Debug, Default)]
 pub(super) struct Attached {
     /// HTTPRoutes and GRPCRoutes by hostname.
-    pub(super) hosts: BTreeMap<Str, Vec<Rc<CompiledRoute>>>,
+    pub(super) hosts: BTreeMap<Str, Vec<Arc<CompiledRoute>>>,
     /// The oldest TLSRoute of each SNI name.
-    pub(super) names: BTreeMap<Str, Rc<Route>>,
+    pub(super) names: BTreeMap<Str, Arc<Route>>,
     /// The oldest TCPRoute or UDPRoute.
-    pub(super) forward: Option<Rc<Route>>,
+    pub(super) forward: Option<Arc<Route>>,
 }
 
 /// The listeners of the proxy for a Gateway, sorted by port and transport; `attached` has one entry for each of its
@@ -120,13 +121,13 @@ impl<'g> Group<'g> {
             return;
         }
         // So that a less specific listener does not get what has no route here.
-        insert_tls(tls, pattern, TlsAction::Refuse("no TLSRoute is for this name".into()));
+        insert_tls(tls, pattern, TlsAction::Reset("no TLSRoute is for this name".into()));
         for (name, route) in &self.attached[at].names {
             if self.owner(name) != Some(pattern) {
                 continue;
             }
             let action = if listener.passthrough {
-                TlsAction::Passthrough(Rc::clone(route))
+                TlsAction::Passthrough(Arc::clone(route))
             } else {
                 self.terminate(at, Some(route))
             };
@@ -134,12 +135,12 @@ impl<'g> Group<'g> {
         }
     }
 
-    fn terminate(&self, at: usize, forward: Option<&Rc<Route>>) -> TlsAction {
+    fn terminate(&self, at: usize, forward: Option<&Arc<Route>>) -> TlsAction {
         let listener = self.listener(at);
-        TlsAction::Terminate(Rc::new(TlsTermination {
+        TlsAction::Terminate(Arc::new(TlsTermination {
             certificates: listener.certificates.clone(),
             client_auth: listener.client_auth.clone(),
-            forward: forward.map(Rc::clone),
+            forward: forward.map(Arc::clone),
             scope: scope(at),
         }))
     }
@@ -152,16 +153,16 @@ impl<'g> Group<'g> {
         names.retain(|name| self.owner(name) == Some(pattern));
         names.push(pattern);
         // The widest first: each falls back to the next wider one.
-        names.sort_by_key(|name| (name.strip_prefix('*').is_none(), name.len()));
-        let mut built: HashMap<&str, Rc<VirtualHost>> = HashMap::new();
+        names.arrange_by_key(|name| (name.strip_prefix('*').is_none(), name.len()));
+        let mut built: HashMap<&str, Arc<VirtualHost>> = HashMap::new();
         for name in names {
-            let fallback = wider(name).find_map(|name| built.get(&*name)).map(Rc::clone);
+            let fallback = wider(name).find_map(|name| built.get(&*name)).map(Arc::clone);
             let all = routes.get(name).map_or(&[][..], Vec::as_slice);
             let mut host = virtual_host(name, all);
             host.fallback = fallback;
             host.scope = scope(at);
-            let host = Rc::new(host);
-            insert(&mut hosts.exact, &mut hosts.suffix, &mut hosts.any, name, Rc::clone(&host));
+            let host = Arc::new(host);
+            insert(&mut hosts.exact, &mut hosts.suffix, &mut hosts.any, name, Arc::clone(&host));
             built.insert(name, host);
         }
     }
@@ -222,11 +223,11 @@ fn insert_tls(table: &mut TlsTable, name: &str, action: TlsAction) {
 }
 
 /// The routes for one hostname, the oldest first.
-fn virtual_host(name: &str, routes: &[Rc<CompiledRoute>]) -> VirtualHost {
-    type Ranked<'m> = Vec<(&'m Match, &'m Rc<Route>)>;
+fn virtual_host(name: &str, routes: &[Arc<CompiledRoute>]) -> VirtualHost {
+    type Ranked<'m> = Vec<(&'m Match, &'m Arc<Route>)>;
     let mut exact: HashMap<&str, Ranked<'_>> = HashMap::new();
     let mut prefix: HashMap<&str, Ranked<'_>> = HashMap::new();
-    type Pattern<'m> = (&'m Rc<PathRegex>, (usize, usize), Ranked<'m>);
+    type Pattern<'m> = (&'m Arc<PathRegex>, (usize, usize), Ranked<'m>);
     let mut regex: BTreeMap<&str, Pattern<'_>> = BTreeMap::new();
     for rule in routes.iter().flat_map(|route| &route.rules) {
         for wanted in &rule.matches {
@@ -248,9 +249,9 @@ fn virtual_host(name: &str, routes: &[Rc<CompiledRoute>]) -> VirtualHost {
     };
     // The longest first; the order of the alphabet among equals is that of the map.
     let mut regex: Vec<Pattern<'_>> = regex.into_values().collect();
-    regex.sort_by_key(|(_, rank, _)| std::cmp::Reverse(*rank));
+    regex.arrange_by_key(|(_, rank, _)| std::cmp::Reverse(*rank));
     let regex = regex.into_iter();
-    let regex = regex.map(|(regex, _, ranked)| (Rc::clone(regex), candidates(ranked))).collect();
+    let regex = regex.map(|(regex, _, ranked)| (Arc::clone(regex), candidates(ranked))).collect();
     VirtualHost {
         name: name.into(),
         exact: keyed(exact),
@@ -262,15 +263,15 @@ fn virtual_host(name: &str, routes: &[Rc<CompiledRoute>]) -> VirtualHost {
 }
 
 /// The most specific first, the oldest among equals; what comes after one without conditions is never reached.
-fn candidates(mut ranked: Vec<(&Match, &Rc<Route>)>) -> Candidates {
-    ranked.sort_by_key(|(wanted, _)| std::cmp::Reverse(wanted.rank));
+fn candidates(mut ranked: Vec<(&Match, &Arc<Route>)>) -> Candidates {
+    ranked.arrange_by_key(|(wanted, _)| std::cmp::Reverse(wanted.rank));
     let last = ranked.iter().position(|(wanted, _)| wanted.conditions.is_none());
     ranked.truncate(last.map_or(ranked.len(), |at| at + 1));
     ranked
         .into_iter()
         .map(|(wanted, route)| Candidate {
             conditions: wanted.conditions.clone(),
-            route: Rc::clone(route),
+            route: Arc::clone(route),
         })
         .collect()
 }

@@ -1,5 +1,5 @@
 //! HTTPRoutes and GRPCRoutes to routes with what they match (spec 5.5, 5.6).
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::backend::{Backends, Traffic, Use};
@@ -15,6 +15,7 @@ use crate::api::route::{
     Action, Backend, Conditions, PathRegex, RetryBudget, RetryPolicy, Route, Session, SessionKind,
     Target, ValueMatch,
 };
+use crate::arrange::Arrange;
 
 /// The least time between two attempts if a route does not say; Envoy's.
 const DEFAULT_BACKOFF: Duration = Duration::from_millis(25);
@@ -33,7 +34,7 @@ pub(super) struct CompiledRoute {
 /// One rule.
 #[derive(Debug)]
 pub(super) struct CompiledRule {
-    pub(super) route: Rc<Route>,
+    pub(super) route: Arc<Route>,
     pub(super) matches: Vec<Match>,
 }
 
@@ -41,7 +42,7 @@ pub(super) struct CompiledRule {
 #[derive(Debug)]
 pub(super) struct Match {
     pub(super) path: PathKey,
-    pub(super) conditions: Option<Rc<Conditions>>,
+    pub(super) conditions: Option<Arc<Conditions>>,
     /// What is more specific, among matches with the same path, is larger: a method, then the number of headers,
     /// then that of query parameters.
     pub(super) rank: (bool, usize, usize),
@@ -54,7 +55,7 @@ pub(super) enum PathKey {
     /// Without the trailing slash.
     Prefix(Str),
     /// With its precedence among regular expressions: the larger goes first.
-    Regex(Rc<PathRegex>, (usize, usize)),
+    Regex(Arc<PathRegex>, (usize, usize)),
 }
 
 /// The parts of a rule that HTTPRoute and GRPCRoute have in common.
@@ -113,7 +114,7 @@ pub(super) fn grpc(
                 compiler.matched(path, &wanted.headers, &[], None, &field)
             })
             .collect();
-        compiler.done.rules.push(CompiledRule { route: Rc::new(compiled), matches });
+        compiler.done.rules.push(CompiledRule { route: Arc::new(compiled), matches });
     }
     compiler.done
 }
@@ -168,7 +169,7 @@ impl<'b, 'c, 'a> Compiler<'b, 'c, 'a> {
                 self.matched(path, &wanted.headers, &wanted.query, method, &field)
             })
             .collect();
-        self.done.rules.push(CompiledRule { route: Rc::new(route), matches });
+        self.done.rules.push(CompiledRule { route: Arc::new(route), matches });
     }
 
     /// What a rule does; one that cannot be honoured answers with an error.
@@ -250,7 +251,7 @@ impl<'b, 'c, 'a> Compiler<'b, 'c, 'a> {
         match compiled {
             Ok(compiled) => {
                 let filters = compiled.filters;
-                backend.filters = (!filters.is_empty()).then(|| Rc::new(filters));
+                backend.filters = (!filters.is_empty()).then(|| Arc::new(filters));
             }
             Err(broken) => {
                 let fault = broken.fault().clone();
@@ -304,7 +305,7 @@ impl<'b, 'c, 'a> Compiler<'b, 'c, 'a> {
     }
 
     /// A match that cannot be compiled makes nothing reachable: it is left out, and the route is told.
-    fn regex(&mut self, pattern: &Str, field: &str) -> Option<Rc<PathRegex>> {
+    fn regex(&mut self, pattern: &Str, field: &str) -> Option<Arc<PathRegex>> {
         match self.backends.context.regex(pattern) {
             Ok(regex) => Some(regex),
             Err(why) => {
@@ -332,7 +333,7 @@ impl<'b, 'c, 'a> Compiler<'b, 'c, 'a> {
             headers: self.values(headers, field)?,
             query: self.values(query, field)?,
         };
-        Some(Match { path, conditions: Some(Rc::new(conditions)), rank })
+        Some(Match { path, conditions: Some(Arc::new(conditions)), rank })
     }
 
     fn values(&mut self, wanted: &[ValueMatcher], field: &str) -> Option<Vec<(Str, ValueMatch)>> {
@@ -403,7 +404,7 @@ fn services(action: &Action) -> impl Iterator<Item = &crate::api::meta::Namespac
 
 fn retry_policy(retry: &RouteRetry, budget: Option<RetryBudget>) -> RetryPolicy {
     let mut codes = retry.codes.clone();
-    codes.sort_unstable();
+    codes.arrange();
     codes.dedup();
     RetryPolicy {
         codes,

@@ -1,6 +1,6 @@
 //! The listeners of a Gateway and of its ListenerSets as one list: which are valid, and which conflict.
 use std::cmp::Reverse;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::reference::{admits, is};
 use super::status::Fault;
@@ -10,6 +10,7 @@ use crate::api::meta::{Kind, Meta, Str};
 use crate::api::object::gateway::{Gateway, GatewayListener, ListenerSet};
 use crate::api::objects::Objects;
 use crate::api::route::{Certificate, ClientAuth};
+use crate::arrange::Arrange;
 
 /// The most listeners of a Gateway with all its ListenerSets: a Gateway alone can have 64, and conflicts are looked for
 /// between all of a port.
@@ -49,8 +50,8 @@ pub(super) struct ListenerState {
     pub(super) unresolved: Option<Fault>,
     /// That leaves nothing to serve with.
     pub(super) broken: bool,
-    pub(super) certificates: Vec<Rc<Certificate>>,
-    pub(super) client_auth: Option<Rc<ClientAuth>>,
+    pub(super) certificates: Vec<Arc<Certificate>>,
+    pub(super) client_auth: Option<Arc<ClientAuth>>,
     /// How many accepted routes are attached.
     pub(super) attached: u32,
 }
@@ -58,7 +59,7 @@ pub(super) struct ListenerState {
 /// A ListenerSet whose parent is a Gateway of ours.
 #[derive(Debug)]
 pub(super) struct SetState {
-    pub(super) set: Rc<ListenerSet>,
+    pub(super) set: Arc<ListenerSet>,
     /// Whether the Gateway lets it attach.
     pub(super) allowed: bool,
 }
@@ -213,17 +214,17 @@ fn kinds(protocol: Option<Protocol>, spec: &GatewayListener) -> (Vec<Kind>, Opti
 pub(super) fn sets(
     objects: &Objects,
     gateway: &Gateway,
-    candidates: &[Rc<ListenerSet>],
+    candidates: &[Arc<ListenerSet>],
 ) -> Vec<SetState> {
     let own = &gateway.meta.name.namespace;
     let mut sets: Vec<SetState> = candidates
         .iter()
         .map(|set| SetState {
-            set: Rc::clone(set),
+            set: Arc::clone(set),
             allowed: admits(objects, &gateway.allowed_listeners, own, &set.meta.name.namespace),
         })
         .collect();
-    sets.sort_by(|a, b| age(&a.set.meta).cmp(&age(&b.set.meta)));
+    sets.arrange_by(|a, b| age(&a.set.meta).cmp(&age(&b.set.meta)));
     sets
 }
 

@@ -1,5 +1,5 @@
 //! TLS of listeners: certificates, and how clients' certificates are checked (`spec.tls.frontend`).
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::listener::{ListenerState, Protocol, SetState};
 use super::reference::{Grants, Referrer, is};
@@ -126,7 +126,7 @@ fn client_auth(
     match joined(good) {
         Some(authorities) => {
             let optional = validation.insecure_fallback;
-            listener.client_auth = Some(Rc::new(ClientAuth { authorities, optional }));
+            listener.client_auth = Some(Arc::new(ClientAuth { authorities, optional }));
         }
         None => {
             let message = "none of the references to CA certificates can be used";
@@ -141,7 +141,7 @@ fn authorities(
     grants: &Grants,
     gateway: &Gateway,
     reference: &ObjectRef,
-) -> Result<Rc<Authorities>, Fault> {
+) -> Result<Arc<Authorities>, Fault> {
     if !is(reference, "", Kind::ConfigMap) {
         let message = format!("{} {} is no ConfigMap", reference.kind, reference.name);
         return Err(Fault::new("InvalidCACertificateKind", message));

@@ -33,7 +33,7 @@ mod status;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use attachment::Parents;
 use backend::Client;
@@ -68,7 +68,7 @@ pub(super) struct Compiled {
     /// Sorted by Service, port and transport for each Gateway.
     pub(super) listeners: Vec<Listener>,
     /// The generated Services.
-    pub(super) services: Vec<Rc<Service>>,
+    pub(super) services: Vec<Arc<Service>>,
     /// The statuses of classes, routes and policies.
     pub(super) statuses: BTreeMap<ObjectKey, ObjectStatus>,
     /// The Gateways that are ours, for the statuses that depend on effects.
@@ -77,7 +77,7 @@ pub(super) struct Compiled {
 
 /// A Gateway of ours.
 pub(super) struct GatewayState {
-    gateway: Rc<Gateway>,
+    gateway: Arc<Gateway>,
     /// The controller name of its class.
     controller: Str,
     /// The Service that has its addresses.
@@ -128,7 +128,7 @@ pub(super) fn compile(context: &mut Context<'_>, policies: Policies) -> Compiled
         state.report(context);
         if state.rejected.is_none() {
             compiled.listeners.extend(hosts::build(state, attached, context.config));
-            compiled.services.extend(state.service().map(Rc::new));
+            compiled.services.extend(state.service().map(Arc::new));
         }
     }
     compiled
@@ -136,11 +136,11 @@ pub(super) fn compile(context: &mut Context<'_>, policies: Policies) -> Compiled
 
 /// The Gateways that are ours, in the order of their names.
 fn collect(context: &mut Context<'_>, classes: &Classes<'_>, grants: &Grants) -> Vec<GatewayState> {
-    let mut sets: HashMap<NamespacedName, Vec<Rc<ListenerSet>>> = HashMap::new();
+    let mut sets: HashMap<NamespacedName, Vec<Arc<ListenerSet>>> = HashMap::new();
     for set in context.objects.listener_sets.values() {
         if listener::has_gateway_parent(set) {
             let parent = attachment::name_of(&set.parent, &set.meta);
-            sets.entry(parent).or_default().push(Rc::clone(set));
+            sets.entry(parent).or_default().push(Arc::clone(set));
         }
     }
     let mut gateways = Vec::new();
@@ -195,9 +195,9 @@ impl GatewayState {
     fn new(
         context: &mut Context<'_>,
         grants: &Grants,
-        gateway: &Rc<Gateway>,
+        gateway: &Arc<Gateway>,
         controller: Str,
-        sets: &[Rc<ListenerSet>],
+        sets: &[Arc<ListenerSet>],
     ) -> Self {
         let meta = &gateway.meta;
         let parameters = gateway.infrastructure_parameters.as_ref().map(|parameters| {
@@ -223,7 +223,7 @@ impl GatewayState {
         };
         let name = format!("{}-gateway-{}", context.config.name_prefix, meta.name.name);
         Self {
-            gateway: Rc::clone(gateway),
+            gateway: Arc::clone(gateway),
             controller,
             service: NamespacedName {
                 namespace: Str::clone(&meta.name.namespace),

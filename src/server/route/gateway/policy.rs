@@ -1,7 +1,7 @@
 //! Policies on Services: BackendTLSPolicy (spec 5.10) and XBackendTrafficPolicy. Of several for the same target the
 //! oldest counts. A policy that cannot be honoured leaves its backends unreachable, never without TLS.
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::listener::age;
 use super::reference::is;
@@ -13,6 +13,7 @@ use crate::api::object::gateway::{
 };
 use crate::api::route::{Certificate, UpstreamSettings, UpstreamTls};
 use crate::api::status::{Condition, GatewayApiStatus, ObjectStatus, ParentStatus};
+use crate::arrange::{Arrange, Gather};
 use crate::server::route::authority::joined;
 use crate::server::route::context::Context;
 
@@ -33,7 +34,7 @@ pub(in crate::server::route) struct Policies {
 }
 
 struct TlsPolicy {
-    policy: Rc<BackendTlsPolicy>,
+    policy: Arc<BackendTlsPolicy>,
     places: Vec<Place>,
     /// What the policy asks for, or why it cannot be had.
     outcome: Result<UpstreamTls, Fault>,
@@ -43,7 +44,7 @@ struct TlsPolicy {
 }
 
 struct TrafficPolicy {
-    policy: Rc<BackendTrafficPolicy>,
+    policy: Arc<BackendTrafficPolicy>,
     services: Vec<NamespacedName>,
     loses_to: Option<NamespacedName>,
 }
@@ -66,7 +67,7 @@ impl Policies {
 
     fn collect_tls(&mut self, context: &mut Context<'_>) {
         let mut all: Vec<_> = context.objects.backend_tls_policies.values().collect();
-        all.sort_by(|a, b| age(&a.meta).cmp(&age(&b.meta)));
+        all.arrange_by(|a, b| age(&a.meta).cmp(&age(&b.meta)));
         for policy in all {
             let meta = &policy.meta;
             let targets = policy.targets.iter().enumerate();
@@ -87,14 +88,14 @@ impl Policies {
             let loses_to = claim(&mut self.tls_by_place, &places, place)
                 .map(|winner| self.tls[winner].policy.meta.name.clone());
             warn_of_loss(context, Kind::BackendTlsPolicy, meta, loses_to.as_ref());
-            let policy = Rc::clone(policy);
+            let policy = Arc::clone(policy);
             self.tls.push(TlsPolicy { policy, places, outcome, unresolved, loses_to });
         }
     }
 
     fn collect_traffic(&mut self, context: &mut Context<'_>) {
         let mut all: Vec<_> = context.objects.backend_traffic_policies.values().collect();
-        all.sort_by(|a, b| age(&a.meta).cmp(&age(&b.meta)));
+        all.arrange_by(|a, b| age(&a.meta).cmp(&age(&b.meta)));
         for policy in all {
             let meta = &policy.meta;
             let kind = Kind::XBackendTrafficPolicy;
@@ -106,7 +107,7 @@ impl Policies {
             let loses_to = claim(&mut self.traffic_by_service, &services, place)
                 .map(|winner| self.traffic[winner].policy.meta.name.clone());
             warn_of_loss(context, kind, meta, loses_to.as_ref());
-            self.traffic.push(TrafficPolicy { policy: Rc::clone(policy), services, loses_to });
+            self.traffic.push(TrafficPolicy { policy: Arc::clone(policy), services, loses_to });
         }
     }
 
@@ -115,14 +116,14 @@ impl Policies {
         &self,
         service: &NamespacedName,
         port_name: &Str,
-        settings: Rc<UpstreamSettings>,
-    ) -> Result<Rc<UpstreamSettings>, String> {
+        settings: Arc<UpstreamSettings>,
+    ) -> Result<Arc<UpstreamSettings>, String> {
         match self.tls(service, port_name) {
             None => Ok(settings),
             Some(Err(fault)) => Err(format!("BackendTLSPolicy: {}", fault.message)),
             Some(Ok(tls)) => {
                 let tls = Some(with_client(tls, None));
-                Ok(Rc::new(UpstreamSettings { tls, ..(*settings).clone() }))
+                Ok(Arc::new(UpstreamSettings { tls, ..(*settings).clone() }))
             }
         }
     }
@@ -188,7 +189,7 @@ impl Policies {
         conditions: &[Condition],
     ) -> Option<(ObjectKey, ObjectStatus)> {
         let users = services.filter_map(|service| self.users.get(service)).flatten();
-        let users: BTreeSet<usize> = users.copied().collect();
+        let users: BTreeSet<usize> = users.copied().gather();
         if users.is_empty() {
             return None;
         }
@@ -203,7 +204,7 @@ impl Policies {
             ..GatewayApiStatus::default()
         };
         let key = ObjectKey { kind, name: meta.name.clone() };
-        Some((key, ObjectStatus { gateway: Some(Rc::new(gateway)), ..ObjectStatus::default() }))
+        Some((key, ObjectStatus { gateway: Some(Arc::new(gateway)), ..ObjectStatus::default() }))
     }
 }
 
@@ -314,13 +315,16 @@ pub(super) fn validation(
 }
 
 /// The same with our own certificate.
-pub(super) fn with_client(tls: &UpstreamTls, client: Option<&Rc<Certificate>>) -> Rc<UpstreamTls> {
-    Rc::new(UpstreamTls { client: client.map(Rc::clone), ..tls.clone() })
+pub(super) fn with_client(
+    tls: &UpstreamTls,
+    client: Option<&Arc<Certificate>>,
+) -> Arc<UpstreamTls> {
+    Arc::new(UpstreamTls { client: client.map(Arc::clone), ..tls.clone() })
 }
 
 /// Sorted, so that equal snapshots give equal statuses.
 pub(super) fn sorted(
     statuses: Vec<(ObjectKey, ObjectStatus)>,
 ) -> BTreeMap<ObjectKey, ObjectStatus> {
-    statuses.into_iter().collect()
+    statuses.into_iter().gather()
 }

@@ -1,7 +1,7 @@
 //! The statuses of Gateways and ListenerSets, computed from effects: what is accepted comes from the objects, what is
 //! programmed from the acknowledgements of proxy and hooks.
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::listener::ListenerState;
 use super::listener_tls::is_insecure;
@@ -114,7 +114,7 @@ fn object_status(
     status: GatewayApiStatus,
 ) -> (ObjectKey, ObjectStatus) {
     let key = ObjectKey { kind, name: meta.name.clone() };
-    let gateway = Some(Rc::new(status));
+    let gateway = Some(Arc::new(status));
     (key, ObjectStatus { conditions, gateway, ..ObjectStatus::default() })
 }
 
@@ -187,12 +187,9 @@ fn not_programmed(
 }
 
 fn listener_status((listener, not_programmed): &Entry<'_>) -> ListenerStatus {
-    let accepted = match (&listener.conflict, &listener.rejected) {
-        (Some(conflict), _) if listener.set.is_some() => {
-            condition(ACCEPTED, false, "ListenerConflict", conflict.message.as_str())
-        }
-        (conflict, rejected) => verdict(ACCEPTED, conflict.as_ref().or(rejected.as_ref())),
-    };
+    let accepted = listener.conflict.as_ref().or(listener.rejected.as_ref());
+    // The suite wants the conflict's own word in all three conditions of a ListenerSet's listener.
+    let of_conflict = listener.conflict.as_ref().filter(|_| listener.set.is_some());
     let conflicted = match &listener.conflict {
         None => condition(CONFLICTED, false, "NoConflicts", ""),
         Some(fault) => condition(CONFLICTED, true, fault.reason, fault.message.as_str()),
@@ -202,8 +199,8 @@ fn listener_status((listener, not_programmed): &Entry<'_>) -> ListenerStatus {
         supported_kinds: listener.kinds.iter().map(|kind| kind.as_str()).collect(),
         attached_routes: listener.attached,
         conditions: vec![
-            accepted,
-            verdict(PROGRAMMED, not_programmed.as_ref()),
+            verdict(ACCEPTED, accepted),
+            verdict(PROGRAMMED, of_conflict.or(not_programmed.as_ref())),
             verdict(RESOLVED_REFS, listener.unresolved.as_ref()),
             conflicted,
         ],
@@ -224,8 +221,9 @@ fn set_fault(state: &GatewayState, at: usize) -> Option<Fault> {
         return Some(Fault::new("ParentNotAccepted", message));
     }
     let mut own = state.listeners.iter().filter(|listener| listener.set == Some(at));
-    let good = own.any(ListenerState::is_accepted);
-    (!good).then(|| Fault::new(LISTENERS_NOT_VALID, "no listener of it is accepted"))
+    // One whose certificate is refused is of no use either (ListenerSetReferenceGrant).
+    let good = own.any(ListenerState::serves);
+    (!good).then(|| Fault::new(LISTENERS_NOT_VALID, "no listener of it can be served"))
 }
 
 fn listener_set(

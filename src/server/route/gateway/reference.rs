@@ -1,6 +1,6 @@
 //! References across namespaces: ReferenceGrants, and `namespaces.from` with its selector.
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::api::class::GATEWAY_GROUP;
 use crate::api::meta::{Kind, NamespacedName, Str};
@@ -15,7 +15,7 @@ pub(super) const EXPERIMENTAL_GROUP: &str = "gateway.networking.x-k8s.io";
 
 /// The ReferenceGrants of one snapshot.
 pub(super) struct Grants {
-    by_namespace: HashMap<Str, Vec<Rc<ReferenceGrant>>>,
+    by_namespace: HashMap<Str, Vec<Arc<ReferenceGrant>>>,
 }
 
 /// Who refers to something.
@@ -43,7 +43,7 @@ impl Grants {
         let mut by_namespace: HashMap<_, Vec<_>> = HashMap::new();
         for grant in objects.reference_grants.values() {
             let namespace = Str::clone(&grant.meta.name.namespace);
-            by_namespace.entry(namespace).or_default().push(Rc::clone(grant));
+            by_namespace.entry(namespace).or_default().push(Arc::clone(grant));
         }
         Self { by_namespace }
     }

@@ -1,6 +1,6 @@
 //! All routes in the order of their age: what they attach to, what they compile to, and what their statuses say.
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::attachment::{Attachment, Parent, Parents, RouteView, name_of};
 use super::backend::{Backends, Traffic, Use};
@@ -18,6 +18,7 @@ use crate::api::object::gateway_route::{GrpcRoute, HttpRoute, L4Route};
 use crate::api::objects::Table;
 use crate::api::route::Route;
 use crate::api::status::{Condition, GatewayApiStatus, ObjectStatus, ParentStatus};
+use crate::arrange::Arrange;
 use crate::server::route::context::Context;
 
 /// A listener: its Gateway and its place there.
@@ -145,7 +146,7 @@ impl<'c, 'a> RouteCompiler<'c, 'a> {
         let http = objects.http_routes.values().map(|route| Requests::Http(route));
         let grpc = objects.grpc_routes.values().map(|route| Requests::Grpc(route));
         let mut all: Vec<Requests<'_>> = http.chain(grpc).collect();
-        all.sort_by(|a, b| age(a.view().meta).cmp(&age(b.view().meta)));
+        all.arrange_by(|a, b| age(a.view().meta).cmp(&age(b.view().meta)));
         let mixed = !objects.http_routes.is_empty() && !objects.grpc_routes.is_empty();
         for route in all {
             self.requests(route, mixed);
@@ -159,10 +160,10 @@ impl<'c, 'a> RouteCompiler<'c, 'a> {
             self.keep_kinds_apart(view, &mut parents);
         }
         // Gateways without a certificate of their own are all the same to a route.
-        let mut compiled: BTreeMap<Option<usize>, Rc<CompiledRoute>> = BTreeMap::new();
+        let mut compiled: BTreeMap<Option<usize>, Arc<CompiledRoute>> = BTreeMap::new();
         for at in compiled_for(&parents) {
             let key = self.client_key(at);
-            compiled.entry(key).or_insert_with(|| Rc::new(self.compile_requests(route, at)));
+            compiled.entry(key).or_insert_with(|| Arc::new(self.compile_requests(route, at)));
         }
         let verdicts = compiled.values().next().map_or_else(Verdicts::default, |compiled| {
             self.judge(view, &compiled.findings, &compiled.invalid, compiled.rules.len())
@@ -174,7 +175,7 @@ impl<'c, 'a> RouteCompiler<'c, 'a> {
             self.mark(&compiled.findings, place.0);
             let hosts = &mut self.attached[place.0][place.1].hosts;
             for hostname in &attachment.hostnames {
-                hosts.entry(Str::clone(hostname)).or_default().push(Rc::clone(compiled));
+                hosts.entry(Str::clone(hostname)).or_default().push(Arc::clone(compiled));
             }
         }
         self.status(view, parents, &verdicts);
@@ -221,7 +222,7 @@ impl<'c, 'a> RouteCompiler<'c, 'a> {
 
     pub(super) fn l4(&mut self, kind: Kind, routes: &Table<L4Route>) {
         let mut all: Vec<_> = routes.values().collect();
-        all.sort_by(|a, b| age(&a.meta).cmp(&age(&b.meta)));
+        all.arrange_by(|a, b| age(&a.meta).cmp(&age(&b.meta)));
         for route in all {
             self.l4_route(kind, route);
         }
@@ -236,7 +237,8 @@ impl<'c, 'a> RouteCompiler<'c, 'a> {
             default_gateways: route.default_gateways,
         };
         let parents = self.attach(view);
-        let mut compiled: HashMap<(Option<usize>, Traffic), (Rc<Route>, Findings)> = HashMap::new();
+        let mut compiled: HashMap<(Option<usize>, Traffic), (Arc<Route>, Findings)> =
+            HashMap::new();
         let mut verdicts = self.judge_detached(view, route, &parents);
         for (place, attachment) in attachments(&parents) {
             let (gateway, at) = place;
@@ -252,7 +254,7 @@ impl<'c, 'a> RouteCompiler<'c, 'a> {
                 let of = Use { from, traffic, client: &self.gateways[gateway].client };
                 let mut backends = Backends::new(self.context, self.grants, &self.policies);
                 let (route, findings) = l4::compile(&mut backends, of, kind, route);
-                (Rc::new(route), findings)
+                (Arc::new(route), findings)
             });
             let verdicts =
                 verdicts.get_or_insert_with(|| judge(self.context, view, findings, &[], 0));
@@ -262,10 +264,10 @@ impl<'c, 'a> RouteCompiler<'c, 'a> {
             if kind == Kind::TlsRoute {
                 for hostname in &attachment.hostnames {
                     let names = attached.names.entry(Str::clone(hostname));
-                    names.or_insert_with(|| Rc::clone(compiled));
+                    names.or_insert_with(|| Arc::clone(compiled));
                 }
             } else {
-                attached.forward.get_or_insert_with(|| Rc::clone(compiled));
+                attached.forward.get_or_insert_with(|| Arc::clone(compiled));
             }
         }
         self.status(view, parents, &verdicts.unwrap_or_default());
@@ -372,7 +374,7 @@ impl<'c, 'a> RouteCompiler<'c, 'a> {
             ..GatewayApiStatus::default()
         };
         let key = ObjectKey { kind: view.kind, name: view.meta.name.clone() };
-        let gateway = Some(Rc::new(status));
+        let gateway = Some(Arc::new(status));
         self.statuses.push((key, ObjectStatus { gateway, ..ObjectStatus::default() }));
     }
 }

@@ -1,15 +1,15 @@
 //! `status` of the kinds of Gateway API, as Kubernetes shows it.
-use super::moment::rfc3339;
 use crate::api::meta::Kind;
 use crate::api::object::gateway_route::ParentRef;
 use crate::api::query::{Nested, ShownGateway, ShownStatus};
 use crate::api::status::Condition;
+use crate::proto::calendar::rfc3339;
 use crate::proto::value::Value;
 
 const GROUP: &str = "gateway.networking.k8s.io";
 
 /// The status of an object of `kind`; None if nobody has said anything and the API server would not either.
-pub(super) fn status(kind: Kind, shown: Option<&ShownStatus>, generation: u64) -> Option<Value> {
+pub fn gateway_status(kind: Kind, shown: Option<&ShownStatus>, generation: u64) -> Option<Value> {
     let Some(shown) = shown else { return waiting(kind) };
     let Some(gateway) = &shown.gateway else {
         return (!shown.conditions.is_empty())
@@ -77,7 +77,7 @@ fn waiting(kind: Kind) -> Option<Value> {
 }
 
 /// `conditions[]`; a generation of 0 is not shown.
-pub(super) fn conditions(all: &[(Condition, u64)], generation: u64) -> Value {
+pub fn conditions(all: &[(Condition, u64)], generation: u64) -> Value {
     let all = all.iter().map(|(it, since)| condition(it, *since, generation));
     all.collect::<Vec<_>>().into()
 }
@@ -143,7 +143,7 @@ mod tests {
     use crate::api::object::gateway::ObjectRef;
     use crate::api::status::{GatewayApiStatus, ListenerStatus, ParentStatus, Truth};
     use crate::proto::value::to_json_compact;
-    use std::rc::Rc;
+    use std::sync::Arc;
 
     fn condition(kind: &'static str, status: Truth, reason: &str) -> Condition {
         Condition { kind, status, reason: reason.into(), message: String::new() }
@@ -169,9 +169,9 @@ mod tests {
 
     fn json(kind: Kind, status: GatewayApiStatus, transitions: Vec<u64>) -> String {
         let accepted = (condition("Accepted", Truth::True, "Accepted"), 60);
-        let gateway = Some(ShownGateway { status: Rc::new(status), transitions });
+        let gateway = Some(ShownGateway { status: Arc::new(status), transitions });
         let shown = ShownStatus { conditions: vec![accepted], gateway, ..ShownStatus::default() };
-        let mut status = super::status(kind, Some(&shown), 9).unwrap();
+        let mut status = gateway_status(kind, Some(&shown), 9).unwrap();
         status.sort();
         to_json_compact(&status)
     }
@@ -247,7 +247,7 @@ mod tests {
         let class = json(Kind::GatewayClass, status, Vec::new());
         let end = r#","supportedFeatures":[{"name":"Gateway"},{"name":"HTTPRoute"}]}"#;
         assert!(class.ends_with(end) && class.contains(r#""observedGeneration":9"#), "{class}");
-        let mut waiting = super::status(Kind::Gateway, None, 1).unwrap();
+        let mut waiting = gateway_status(Kind::Gateway, None, 1).unwrap();
         waiting.sort();
         let pending = |kind: &str| {
             format!(
@@ -257,7 +257,7 @@ mod tests {
         let wanted =
             format!(r#"{{"conditions":[{},{}]}}"#, pending("Accepted"), pending("Programmed"));
         assert_eq!(to_json_compact(&waiting), wanted);
-        assert!(super::status(Kind::HttpRoute, None, 1).is_none());
-        assert!(super::status(Kind::ReferenceGrant, None, 1).is_none());
+        assert!(gateway_status(Kind::HttpRoute, None, 1).is_none());
+        assert!(gateway_status(Kind::ReferenceGrant, None, 1).is_none());
     }
 }
