@@ -2,17 +2,21 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod support;
 
-use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::{BufReader, ErrorKind};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use pilus::api::route::{
-    Action, Backend as To, Listener, ListenerProtocol, Route, SendProxyProtocol, UpstreamSettings,
+    Action, Backend as To, Listener, ListenerProtocol, Route, SendProxyProtocol, TlsAction,
+    UpstreamProtocol, UpstreamSettings, UpstreamTls,
 };
 use pilus::proto::proxy_protocol::{Ends, Parsed, parse, write_v2};
-use support::backend::{Backend, Peer, header};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use support::backend::{Backend, Peer, WATCHDOG, header};
 use support::client::Client;
-use support::{Front, RouteSpec, Shape, TestProxy, World, free_port, service_port};
+use support::pki::{Authority, authorities};
+use support::{Front, NameSpec, RouteSpec, Shape, TestProxy, World, free_port, service_port};
 
 /// Changes how the backend of a route is talked to.
 fn with(settings: UpstreamSettings, route: &mut Route) {
@@ -166,4 +170,115 @@ fn endpoints_can_see_the_clients_own_address() {
         .output()
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&socket.stdout), "127.0.0.9");
+}
+
+/// Another proxy that demands the header and terminates TLS, before a backend that says who the client is.
+fn secured(authority: &Authority) -> (TestProxy, SocketAddr) {
+    let backend = Backend::start(|mut peer| {
+        while let Some((head, _)) = peer.request() {
+            let told = ["x-envoy-external-address", "x-forwarded-for", "x-forwarded-proto"];
+            peer.answer(&told.map(|name| header(&head, name).unwrap_or("-")).join(" "));
+        }
+    });
+    let port = free_port();
+    let key = Arc::clone(&authority.issue(&["b.example"]).key);
+    let front = Front {
+        tls: true,
+        names: vec![("b.example".to_owned(), NameSpec::Certificate(key))],
+        shape: Some(Arc::new(|listener: &mut Listener| listener.accept_proxy_protocol = true)),
+        ..Front::http(port, vec![RouteSpec::all("web")])
+    };
+    (TestProxy::start(world(front, backend.address)), (Ipv4Addr::LOCALHOST, port).into())
+}
+
+#[test]
+fn passed_through_tls_is_preceded_by_the_header_and_may_follow_one() {
+    let authority = Authority::new("ca");
+    let (inner, address) = secured(&authority);
+    for version in [SendProxyProtocol::V1, SendProxyProtocol::V2] {
+        let port = free_port();
+        let shape: Shape<Listener> = Arc::new(move |listener| {
+            listener.accept_proxy_protocol = true;
+            let to = To::new(service_port("web"), 1);
+            let mut route = Route::new(Action::Forward(vec![to]));
+            with(sending(version), &mut route);
+            let action = TlsAction::Passthrough(Arc::new(route));
+            listener.tls.exact.insert("b.example".into(), action);
+        });
+        let front = Front { tls: true, shape: Some(shape), ..Front::http(port, Vec::new()) };
+        let outer = TestProxy::start(world(front, address));
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.der.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        stream.set_read_timeout(Some(WATCHDOG)).unwrap();
+        let mut header = Vec::new();
+        let ends = Ends {
+            client: "203.0.113.9:1234".parse().unwrap(),
+            server: "192.0.2.1:443".parse().unwrap(),
+        };
+        write_v2(&mut header, ends);
+        std::io::Write::write_all(&mut stream, &header).unwrap();
+        let name = ServerName::try_from("b.example").unwrap();
+        let connection = ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut client = Client { stream: BufReader::new(StreamOwned::new(connection, stream)) };
+        for _ in 0..2 {
+            assert_eq!(client.get("/").text(), "203.0.113.9 203.0.113.9 https");
+        }
+        let stats = outer.stats();
+        assert_eq!((stats.tunnels, stats.tls_handshakes), (1, 0));
+        // Without the header there is no handshake.
+        let mut client = Client::connect(port);
+        client.send([22, 3, 1, 0, 5, 1, 0, 0, 1, 0, 0, 0, 0]);
+        let error = std::io::Read::read(&mut client.stream, &mut [0]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        assert_eq!(outer.stats().connections_without_header, 1);
+    }
+    assert_eq!(inner.stats().connections_without_header, 0);
+}
+
+#[test]
+fn the_header_comes_before_tls_to_an_endpoint_in_both_versions_of_http() {
+    let authority = Authority::new("ca");
+    for protocol in [UpstreamProtocol::Http1, UpstreamProtocol::Http2] {
+        let (inner, address) = secured(&authority);
+        let port = free_port();
+        let trusted = authority.der.clone();
+        let shape = move |route: &mut Route| {
+            let tls = UpstreamTls {
+                server_name: "b.example".into(),
+                authorities: authorities(&trusted),
+                names: Vec::new(),
+                uris: Vec::new(),
+                client: None,
+            };
+            let tls = Some(Arc::new(tls));
+            with(UpstreamSettings { protocol, tls, ..sending(SendProxyProtocol::V2) }, route);
+        };
+        let route = RouteSpec { shape: Some(Arc::new(shape)), ..RouteSpec::all("web") };
+        let accept: Shape<Listener> = Arc::new(|listener| listener.accept_proxy_protocol = true);
+        let front = Front { shape: Some(accept), ..Front::http(port, vec![route]) };
+        let outer = TestProxy::start(world(front, address));
+        let mut clients = [7, 8].map(|last| {
+            let mut client = Client::connect(port);
+            client.send(format!("PROXY TCP4 203.0.113.{last} 192.0.2.1 1234 80\r\n"));
+            (last, client)
+        });
+        for _ in 0..2 {
+            for (last, client) in &mut clients {
+                // Both proxies add the client, which each has from its own header.
+                let own = format!("203.0.113.{last}");
+                assert_eq!(client.get("/").text(), format!("{own} {own}, {own} https"));
+            }
+        }
+        assert_eq!(outer.stats().upstream_tls_failures, 0);
+        let http2 = inner.stats().http2_connections > 0;
+        assert_eq!(http2, protocol == UpstreamProtocol::Http2);
+        assert_eq!(outer.stats().upstream_idle, 0, "no other client may have them");
+    }
 }

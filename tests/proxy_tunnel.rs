@@ -5,6 +5,7 @@ mod support;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
+
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -143,12 +144,12 @@ fn a_gibibyte_passes_each_way_at_once_without_a_copy() {
     });
     assert_eq!(back.receive(&mut client).unwrap(), GIB);
     writer.join().unwrap();
+    drop(client);
+    assert_nothing_is_held(&proxy);
     let stats = proxy.stats();
     assert_eq!(stats.tunnel_bytes, 2 * GIB);
     assert!(stats.tunnel_bytes_spliced > GIB, "{}", stats.tunnel_bytes_spliced);
     assert_eq!(stats.pipes_refused, 0);
-    drop(client);
-    assert_nothing_is_held(&proxy);
 }
 
 #[test]
@@ -342,9 +343,8 @@ fn a_thousand_tunnels_at_the_limit_of_descriptors_go_on() {
     }
     let limit = |descriptors: usize| {
         let pid = std::process::id();
-        let [whom, what] = [format!("--pid={pid}"), format!("--nofile={descriptors}:")];
-        let run = Command::new("prlimit").args([whom, what]).status().unwrap();
-        assert!(run.success());
+        let arguments = [format!("--pid={pid}"), format!("--nofile={descriptors}:")];
+        assert!(Command::new("prlimit").args(arguments).status().unwrap().success());
     };
     let (port, pattern) = (free_port(), Pattern::new(8));
     let proxy = TestProxy::start(world(port, echo()));

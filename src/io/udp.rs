@@ -39,6 +39,17 @@ pub struct Datagram<'a> {
     pub to: SocketAddr,
 }
 
+/// How far sending a batch came.
+#[derive(Debug)]
+pub struct Sent {
+    /// Taken by the kernel.
+    pub count: usize,
+    /// Dealt with, from the first one on: taken, too long for the way, or lost because the kernel has no room.
+    pub done: usize,
+    /// Why the one after those was not sent: nobody is there, no route.
+    pub error: Option<io::Error>,
+}
+
 /// What the kernel fills in for one datagram.
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
@@ -104,29 +115,39 @@ impl UdpSocket {
         self.fd.wake_handle()
     }
 
-    /// Hands what has arrived, some datagrams, to `each`; ready with how many they were.
+    /// Hands what has arrived, some datagrams, to `take`; ready with how many they were.
     pub fn poll_recv(
         &self,
         cx: &mut Context<'_>,
-        each: &mut dyn FnMut(Datagram<'_>),
+        take: &mut dyn FnMut(&[Datagram<'_>]),
     ) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.fd.poll_readable(cx));
             let mut room = ROOM.take();
-            room.resize(BATCH * DATAGRAM_BYTES, 0);
-            let received = self.recv(&mut room, each);
+            if room.is_empty() {
+                // Not resized, which would touch all of it.
+                room = vec![0; BATCH * DATAGRAM_BYTES];
+            }
+            let received = self.recv(&mut room, take);
             ROOM.set(room);
             match received {
+                Ok(count) => {
+                    if count < BATCH {
+                        // The kernel has looked for more.
+                        self.fd.clear_readable();
+                    }
+                    return Poll::Ready(Ok(count));
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.fd.clear_readable();
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                received => return Poll::Ready(received),
+                Err(error) => return Poll::Ready(Err(error)),
             }
         }
     }
 
-    fn recv(&self, room: &mut [u8], each: &mut dyn FnMut(Datagram<'_>)) -> io::Result<usize> {
+    fn recv(&self, room: &mut [u8], take: &mut dyn FnMut(&[Datagram<'_>])) -> io::Result<usize> {
         // SAFETY: all-zero is valid for these: no address, no vectors, no control data.
         let (mut names, mut headers, mut vectors) = unsafe {
             (
@@ -159,53 +180,93 @@ impl UdpSocket {
                 none,
             ) as isize
         })?;
+        let none = Datagram { bytes: &[], from: self.local, to: self.local };
+        let (mut batch, mut known) = ([none; BATCH], 0);
         for i in 0..count {
             let Ok(from) = parse_address(&names[i]) else { continue };
             let length = (headers[i].msg_len as usize).min(DATAGRAM_BYTES);
             let start = i * DATAGRAM_BYTES;
             let to = destination(&headers[i].msg_hdr).unwrap_or_else(|| self.local.ip());
             let to = SocketAddr::new(to, self.local.port());
-            each(Datagram { bytes: &room[start..start + length], from, to });
+            batch[known] = Datagram { bytes: &room[start..start + length], from, to };
+            known += 1;
         }
+        take(&batch[..known]);
         Ok(count)
     }
 
     /// Sends to whom the socket is connected. What the kernel has no room for is lost, as datagrams are.
-    ///
-    /// # Errors
-    /// The kernel's: nobody is there, no route, too long.
-    pub fn send(&self, bytes: &[u8]) -> io::Result<()> {
-        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        // SAFETY: `bytes` is valid for its length.
-        let sent =
-            unsafe { libc::send(self.fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
-        lossy(sent)
+    pub fn send(&self, batch: &[Datagram<'_>]) -> Sent {
+        self.send_batch(batch, None)
     }
 
     /// Sends to `to`, from the address `from` and the socket's port. What the kernel has no room for is lost.
-    ///
-    /// # Errors
-    /// The kernel's: no route, not our address, too long.
-    pub fn send_to(&self, bytes: &[u8], to: SocketAddr, from: IpAddr) -> io::Result<()> {
-        let (mut name, length) = raw_address(to);
-        let mut vector =
-            libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-        let mut control = Control([0; CONTROL_WORDS]);
-        // SAFETY: all-zero is a valid msghdr.
-        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-        message.msg_name = (&raw mut name).cast();
-        message.msg_namelen = length;
-        message.msg_iov = &raw mut vector;
-        message.msg_iovlen = 1;
-        message.msg_control = (&raw mut control).cast();
-        message.msg_controllen = source(&mut control, from) as _;
-        // SAFETY: `message` points to a name, a vector and control data that live until after the call and are only
-        // read.
-        let sent = unsafe {
-            let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-            libc::sendmsg(self.fd.as_raw_fd(), &raw const message, flags)
+    pub fn send_to(&self, batch: &[Datagram<'_>], to: SocketAddr, from: IpAddr) -> Sent {
+        self.send_batch(batch, Some((to, from)))
+    }
+
+    fn send_batch(&self, batch: &[Datagram<'_>], ends: Option<(SocketAddr, IpAddr)>) -> Sent {
+        let mut sent = Sent { count: 0, done: 0, error: None };
+        while sent.done < batch.len() {
+            match self.send_some(&batch[sent.done..], ends) {
+                Ok(count) => {
+                    sent.count += count;
+                    sent.done += count;
+                }
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EINTR) => {}
+                    // Too long for the way: the others may fit.
+                    Some(libc::EMSGSIZE) => sent.done += 1,
+                    Some(libc::EAGAIN | libc::ENOBUFS) => sent.done = batch.len(),
+                    _ => {
+                        sent.error = Some(error);
+                        break;
+                    }
+                },
+            }
+        }
+        sent
+    }
+
+    /// Sends the first ones, at least one, with one system call.
+    fn send_some(
+        &self,
+        batch: &[Datagram<'_>],
+        ends: Option<(SocketAddr, IpAddr)>,
+    ) -> io::Result<usize> {
+        // SAFETY: all-zero is valid for these: no address, no vectors, no control data.
+        let (mut headers, mut vectors) = unsafe {
+            (
+                std::mem::zeroed::<[libc::mmsghdr; BATCH]>(),
+                std::mem::zeroed::<[libc::iovec; BATCH]>(),
+            )
         };
-        lossy(sent)
+        let mut control = Control([0; CONTROL_WORDS]);
+        let mut name = ends.map(|(to, _)| raw_address(to));
+        let control_length = ends.map_or(0, |(_, from)| source(&mut control, from));
+        let count = batch.len().min(BATCH);
+        for (i, datagram) in batch.iter().enumerate().take(BATCH) {
+            vectors[i] = libc::iovec {
+                iov_base: datagram.bytes.as_ptr().cast_mut().cast(),
+                iov_len: datagram.bytes.len(),
+            };
+            let header = &mut headers[i].msg_hdr;
+            header.msg_iov = &raw mut vectors[i];
+            header.msg_iovlen = 1;
+            if let Some((name, length)) = &mut name {
+                header.msg_name = std::ptr::from_mut(name).cast();
+                header.msg_namelen = *length;
+                header.msg_control = (&raw mut control).cast();
+                header.msg_controllen = control_length as _;
+            }
+        }
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        // SAFETY: the first `count` headers each point to a vector, and if there are ends to a name and control data,
+        // all of which live until the end of this function and, but for the lengths, are only read.
+        checked(unsafe {
+            let (fd, headers) = (self.fd.as_raw_fd(), headers.as_mut_ptr());
+            libc::sendmmsg(fd, headers, count as u32, flags as _) as isize
+        })
     }
 }
 
@@ -275,11 +336,4 @@ fn socket(for_address: SocketAddr) -> io::Result<OwnedFd> {
 
 fn checked(result: isize) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
-}
-
-fn lossy(sent: isize) -> io::Result<()> {
-    match checked(sent) {
-        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
-        _ => Ok(()),
-    }
 }

@@ -200,16 +200,19 @@ backend backend
   server one 127.0.0.2:{BACKEND_PORT} pool-max-conn 256
 listen tcp
   mode tcp
+  option splice-auto
   bind {ADDRESS}:{tcp} backlog 4096
   server one 127.0.0.2:{BACKEND_PORT}
 frontend passthrough
   mode tcp
+  option splice-auto
   bind {ADDRESS}:{passthrough} backlog 4096
   tcp-request inspect-delay 5s
   tcp-request content accept if {{ req_ssl_hello_type 1 }}
   use_backend named if {{ req_ssl_sni -i {HOST} }}
 backend named
   mode tcp
+  option splice-auto
   server one 127.0.0.2:{SECURE_BACKEND_PORT}
 """)
         return ["haproxy", "-W", "-db", "-f", config]

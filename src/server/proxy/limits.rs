@@ -104,13 +104,16 @@ pub(super) const UPSTREAM_KEEPALIVE: Keepalive =
 /// TLS configurations kept for listeners that check clients, with their tickets: one is a few KiB. Those beyond are
 /// made anew when needed, which costs a resumption.
 pub(super) const CLIENT_AUTH_CONFIGS: usize = 256;
-/// How long a UDP flow without a datagram in either direction is remembered: Envoy's default; resolvers and games are
-/// done long before.
-pub(super) const UDP_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// UDP flows at a time; each has a descriptor. A sender of forged addresses costs others their flows, not memory.
+/// How long a UDP flow is remembered whose endpoint has not answered (the kernel's `nf_conntrack_udp_timeout`).
+pub(super) const UDP_UNANSWERED_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long one is remembered that was answered, since a datagram in either direction (`nf_conntrack_udp_timeout_stream`).
+pub(super) const UDP_ANSWERED_TIMEOUT: Duration = Duration::from_secs(120);
+/// UDP flows at a time; each has a descriptor. A sender of forged addresses costs others no answered flows, nor memory.
 pub(super) const UDP_FLOWS: usize = 4096;
-/// Flows looked at for the one that is given up when there are too many.
-pub(super) const UDP_FLOW_LOOKS: usize = 16;
+/// Of which one source may have one in so many: a resolver that asks from ever new ports must not keep others out.
+pub(super) const UDP_FLOWS_OF_SOURCE: usize = 4;
+/// How exact the order is in which flows have moved: looking up their place costs more than sending a datagram's head.
+pub(super) const UDP_TOUCH: Duration = Duration::from_secs(1);
 /// Bytes of a ClientHello that are waited for. Post-quantum key shares make it 2 KiB; a record holds 16.
 pub(super) const CLIENT_HELLO_BYTES: usize = 16 * 1024 + 5;
 /// Weighted routes whose turns are remembered from one table to the next. A hundred bytes each; who has more of them in

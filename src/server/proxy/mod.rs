@@ -110,6 +110,7 @@ impl Proxy {
     pub fn new(config: &Config) -> Self {
         let limit = tcp::raise_descriptor_limit();
         splice::set_limit(limit);
+        udp::set_limit(limit);
         // A busy connection needs a second descriptor for its endpoint, but most are idle.
         let connections = limit.saturating_sub(RESERVED_DESCRIPTORS).max(limit / 2) / 4 * 3;
         let connections = usize::try_from(connections).unwrap_or(usize::MAX);

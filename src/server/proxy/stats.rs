@@ -127,8 +127,10 @@ counters! {
     udp_flows,
     /// UDP flows open now.
     udp_flows_open,
-    /// UDP flows ended to make room for new ones.
+    /// UDP flows whose endpoint has answered, ended to make room for new ones.
     udp_flows_dismissed,
+    /// Those that ended so before there was an answer.
+    udp_flows_displaced,
     /// Datagrams from clients.
     datagrams_received,
     /// Of those: no listener, no endpoint or no room.

@@ -182,3 +182,56 @@ impl Direction {
         Poll::Ready(Ok(got))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::io::Write;
+    use std::net::{Ipv4Addr, TcpListener};
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::io::event_loop::{self, EventLoop};
+    use crate::io::splice;
+    use crate::kernel::{Driver, Time};
+
+    /// A socket of the loop and its peer.
+    fn pair() -> (Stream, std::net::TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (Stream::Tcp(near), listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn silence_ends_a_tunnel_also_with_bytes_in_its_pipe() {
+        let ((mut client, mut client_peer), (mut upstream, upstream_peer)) = (pair(), pair());
+        let sender = std::thread::spawn(move || {
+            // More than anybody takes: the endpoint never reads.
+            client_peer.write_all(&vec![0; 64 << 20]).unwrap_err().kind()
+        });
+        let done = Rc::new(Cell::new(false));
+        let tell = Rc::clone(&done);
+        event_loop::spawn(async move {
+            let mut buffers: [Buffer; 4] = Default::default();
+            let [a, b, c, d] = &mut buffers;
+            let from = End { stream: &mut client, input: a, pending: b };
+            let to = End { stream: &mut upstream, input: c, pending: d };
+            run(from, to, Duration::from_millis(200)).await;
+            tell.set(true);
+        })
+        .detach();
+        let mut driver = EventLoop;
+        loop {
+            let busy = driver.run_tasks();
+            if done.get() {
+                break;
+            }
+            driver.wait(busy.then_some(Time::ZERO));
+        }
+        assert_eq!(sender.join().unwrap(), io::ErrorKind::ConnectionReset);
+        assert!(upstream_peer.take_error().unwrap().is_some(), "a reset as well");
+        // What was in it belongs to nobody else.
+        assert_eq!(splice::open(), (0, 0));
+        assert_eq!(crate::io::buffer::lent(), 0);
+    }
+}
