@@ -35,6 +35,8 @@ struct Port {
 
 struct Flow {
     key: Key,
+    /// The socket it came in by.
+    port: Weak<Port>,
     upstream: UdpSocket,
     /// The tables by which the endpoint is known to be good.
     snapshot: RefCell<Rc<Snapshot>>,
@@ -132,14 +134,6 @@ impl Port {
 
     /// A new flow, if there is an endpoint for it; not `refused`, if there is another.
     fn begin(self: &Rc<Self>, key: Key, refused: Option<&Rc<Member>>) -> Option<Rc<Flow>> {
-        let in_the_way = FLOWS.with_borrow(|flows| flows.in_the_way(key.0).map(Rc::clone));
-        if let Some(flow) = in_the_way {
-            count(|c| match flow.stage.get() {
-                Stage::Unanswered => c.udp_flows_displaced.add(),
-                Stage::Answered | Stage::Confirmed => c.udp_flows_dismissed.add(),
-            });
-            flow.end();
-        }
         let snapshot = self.shared.current();
         let route = snapshot.datagrams(key.1)?.forward.as_ref()?;
         let plan = snapshot.plan(route);
@@ -147,11 +141,14 @@ impl Port {
         let affinity = maglev::affinity(key.0.ip());
         let wish = Wish { now: loop_now(), affinity, avoid: refused, random: random::next };
         let lease = cluster.lease(cluster.pick(&wish)?)?;
+        // Only now: who has no endpoint must not cost anybody his flow.
+        make_room(key.0);
         let endpoint = lease.member.host.address;
         let connected = UdpSocket::connect(endpoint)
             .inspect_err(|error| log::debug!("cannot send to {endpoint}: {error}"));
         let flow = Rc::new(Flow {
             key,
+            port: Rc::downgrade(self),
             upstream: connected.ok()?,
             snapshot: RefCell::new(Rc::clone(&snapshot)),
             route: Arc::clone(route),
@@ -165,7 +162,7 @@ impl Port {
         });
         flow.upstream.set_deadline(loop_now() + UDP_UNANSWERED_TIMEOUT);
         FLOWS.with_borrow_mut(|flows| flows.insert(key, Rc::clone(&flow)));
-        event_loop::spawn_connection(answers(Rc::clone(&flow), Rc::downgrade(self))).detach();
+        event_loop::spawn_connection(answers(Rc::clone(&flow))).detach();
         Some(flow)
     }
 
@@ -190,8 +187,7 @@ impl Drop for Port {
         // The thread's table may be gone already when the thread ends.
         let mine = FLOWS.try_with(|flows| {
             let flows = flows.borrow();
-            let local = self.socket.local();
-            let mine = flows.values().filter(|flow| flow.is_of(local));
+            let mine = flows.values().filter(|flow| std::ptr::eq(flow.port.as_ptr(), self));
             mine.map(Rc::clone).collect::<Vec<_>>()
         });
         for flow in mine.unwrap_or_default() {
@@ -200,11 +196,23 @@ impl Drop for Port {
     }
 }
 
+/// Ends the flow that must go before one from `client` can come, if one must.
+fn make_room(client: SocketAddr) {
+    let in_the_way = FLOWS.with_borrow(|flows| flows.in_the_way(client).map(Rc::clone));
+    if let Some(flow) = in_the_way {
+        count(|c| match flow.stage.get() {
+            Stage::Unanswered => c.udp_flows_displaced.add(),
+            Stage::Answered | Stage::Confirmed => c.udp_flows_dismissed.add(),
+        });
+        flow.end();
+    }
+}
+
 /// Passes the endpoint's datagrams on to the client until the flow is over.
-async fn answers(flow: Rc<Flow>, port: Weak<Port>) {
-    poll_fn(|cx| flow.poll_answers(cx, &port)).await;
+async fn answers(flow: Rc<Flow>) {
+    poll_fn(|cx| flow.poll_answers(cx)).await;
     flow.end();
-    if let Some(port) = port.upgrade() {
+    if let Some(port) = flow.port.upgrade() {
         port.log(&flow);
     }
 }
@@ -212,14 +220,6 @@ async fn answers(flow: Rc<Flow>, port: Weak<Port>) {
 // === impl Flow ===
 
 impl Flow {
-    /// Whether it came in by the socket at `local`.
-    fn is_of(&self, local: SocketAddr) -> bool {
-        let asked = self.key.1;
-        asked.port() == local.port()
-            && asked.is_ipv4() == local.is_ipv4()
-            && (asked.ip() == local.ip() || local.ip().is_unspecified())
-    }
-
     /// Something has passed, and has brought the flow to `stage`.
     fn moved(&self, stage: Stage) {
         let now = loop_now();
@@ -235,8 +235,10 @@ impl Flow {
 
     /// Sends to the endpoint, and leaves in `datagrams` what it refuses; returns how many the kernel has taken.
     fn send(&self, datagrams: &mut &[Datagram<'_>]) -> usize {
-        if self.stage.get() != Stage::Unanswered {
-            self.moved(Stage::Confirmed);
+        match self.stage.get() {
+            // There are protocols without answers (syslog): who goes on sending stays.
+            Stage::Unanswered => self.upstream.set_deadline(loop_now() + UDP_UNANSWERED_TIMEOUT),
+            Stage::Answered | Stage::Confirmed => self.moved(Stage::Confirmed),
         }
         let sent = self.upstream.send(datagrams);
         let (received, answered) = self.bytes.get();
@@ -250,8 +252,8 @@ impl Flow {
     }
 
     /// Ready when the flow is over: silence, no endpoint, or no listener.
-    fn poll_answers(&self, cx: &mut Context<'_>, port: &Weak<Port>) -> Poll<()> {
-        let Some(port) = port.upgrade() else { return Poll::Ready(()) };
+    fn poll_answers(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(port) = self.port.upgrade() else { return Poll::Ready(()) };
         for _ in 0..ROUNDS_PER_TURN {
             if self.over.get() {
                 return Poll::Ready(());
