@@ -17,6 +17,7 @@ mod gateway_tables;
 mod http_names;
 mod ingress;
 mod lb;
+mod load_balancer;
 mod meta;
 mod names;
 mod route_tables;
@@ -45,6 +46,7 @@ use faults::Faults;
 pub use faults::{MAX_PROBLEMS, did_you_mean};
 pub use fuzz::fuzz_manifest;
 pub use gateway_status::{conditions, gateway_status};
+pub use load_balancer::load_balancer;
 pub use meta::object_uid;
 pub use names::parse_network;
 

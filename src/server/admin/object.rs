@@ -11,7 +11,7 @@ use crate::api::object::{
 use crate::api::objects::HasMeta;
 use crate::api::query::ShownStatus;
 use crate::arrange::Arrange;
-use crate::proto::object::{conditions, gateway_status};
+use crate::proto::object::{conditions, gateway_status, load_balancer};
 use crate::proto::value::{Data, Value, parse_json};
 
 /// Endpoints objects are kept among the EndpointSlices under this prefix.
@@ -249,19 +249,6 @@ fn labels(labels: &Labels) -> Value {
 
 fn internal_ip(ip: &std::net::IpAddr) -> Value {
     Value::map().with("address", ip.to_string()).with("type", "InternalIP")
-}
-
-fn load_balancer(ips: &[std::net::IpAddr], ports: &[u16]) -> Value {
-    if ips.is_empty() {
-        return Value::map();
-    }
-    let ports: Vec<Value> =
-        ports.iter().map(|&port| Value::map().with("port", port).with("protocol", "TCP")).collect();
-    let entry = |ip: &std::net::IpAddr| {
-        let entry = Value::map().with("ip", ip.to_string());
-        if ports.is_empty() { entry } else { entry.with("ports", ports.clone()) }
-    };
-    Value::map().with("ingress", ips.iter().map(entry).collect::<Vec<_>>())
 }
 
 /// Which entries there are, never what is in them.

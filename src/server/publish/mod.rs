@@ -247,9 +247,9 @@ impl Publish {
             Target::Status(key) => self.status_difference(now, key),
             Target::Made(key) => self.made_difference(now, key),
             Target::Event(id) => {
+                let unix = self.unix(now).as_secs();
                 let seen = &self.seen;
                 let uid = |key: &ObjectKey| seen.get(key).map(|seen| Str::clone(&seen.uid));
-                let unix = (self.unix_at_zero + now.since(Time::ZERO)).as_secs();
                 self.events.write(*id, &uid, &self.versions, &self.config.node, unix)
             }
         }
@@ -332,11 +332,8 @@ impl Publish {
                 match code {
                     // It was said before, or it cannot be said there.
                     _ if is_event && *code != 0 => {}
-                    // Gone, or changed meanwhile: what is seen next decides.
-                    404 | 409 => {
-                        self.waiting.insert(target, now + AGAIN);
-                    }
-                    0 | 429 | 500.. => {
+                    // Gone or changed meanwhile, and what is seen next decides; or the server has no time.
+                    0 | 404 | 409 | 429 | 500.. => {
                         self.waiting.insert(target, now + AGAIN);
                     }
                     _ => {

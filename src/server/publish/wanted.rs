@@ -8,7 +8,7 @@ use crate::api::meta::{Kind, Meta, NamespacedName, ObjectKey, Origin, Str};
 use crate::api::objects::{HasMeta, Objects, Table};
 use crate::api::query::ShownStatus;
 use crate::kube_lite::Resource;
-use crate::proto::object::{conditions, gateway_status};
+use crate::proto::object::{conditions, gateway_status, load_balancer};
 use crate::proto::value::{Value, parse_json, to_json_compact};
 
 /// Conditions of ours on objects that others have conditions on as well.
@@ -41,29 +41,16 @@ pub(super) fn status(key: &ObjectKey, shown: Option<&ShownStatus>) -> Option<(Va
     match key.kind {
         Kind::Service => {
             let ips = shown?.load_balancer.as_deref()?;
-            let ingress =
-                ips.iter().map(|ip| Value::map().with("ip", ip.to_string()).with("ipMode", "VIP"));
-            let ingress: Vec<Value> = ingress.collect();
-            let balancer = match ingress.is_empty() {
-                true => Value::map(),
-                false => Value::map().with("ingress", ingress),
-            };
+            let mut balancer = load_balancer(ips, &[]);
+            if let Some(ingress) = balancer.get_mut("ingress") {
+                ingress.items_mut().iter_mut().for_each(|entry| entry.set("ipMode", "VIP"));
+            }
             Some((with_conditions(Value::map().with("loadBalancer", balancer)), foreign))
         }
         Kind::Ingress => {
             let shown = shown?;
             let ips = shown.load_balancer.as_deref()?;
-            let ports = shown.ports.iter();
-            let ports = ports.map(|&port| Value::map().with("port", port).with("protocol", "TCP"));
-            let ports: Vec<Value> = ports.collect();
-            let entry = |ip: &std::net::IpAddr| {
-                let entry = Value::map().with("ip", ip.to_string());
-                if ports.is_empty() { entry } else { entry.with("ports", ports.clone()) }
-            };
-            let balancer = match ips {
-                [] => Value::map(),
-                ips => Value::map().with("ingress", ips.iter().map(entry).collect::<Vec<_>>()),
-            };
+            let balancer = load_balancer(ips, &shown.ports);
             Some((Value::map().with("loadBalancer", balancer), foreign))
         }
         Kind::CiliumLoadBalancerIPPool | Kind::CiliumL2AnnouncementPolicy => {
