@@ -15,6 +15,7 @@ use super::meta::Str;
 use super::objects::Objects;
 use super::query::View;
 use super::route::{ListenerTable, RouteTable, Serving};
+use super::service::{Balanced, Balancing};
 use super::status::Statuses;
 use crate::kernel::{self, Time};
 
@@ -77,6 +78,10 @@ pub enum Message {
     Program(Arc<Program>),
     /// bpf driver → announce, datapath, admin: what they do now. Whole state.
     Programmed(Arc<Programmed>),
+    /// service → balancer driver: what the service programs must do. Whole state.
+    Balancing(Arc<Balancing>),
+    /// balancer driver → service: what they do now. Whole state.
+    Balanced(Arc<Balanced>),
     /// bpf driver → admin. Whole state.
     DatapathReport(Arc<DatapathReport>),
     /// proxy → bpf driver: the sockets for steered connections. Whole state.
@@ -140,6 +145,8 @@ pub mod wiring {
     pub const KUBE: ServerId = ServerId(9);
     /// The object store.
     pub const STORE: ServerId = ServerId(10);
+    /// Services to frontends and backends.
+    pub const SERVICE: ServerId = ServerId(11);
     /// LB-IPAM.
     pub const IPAM: ServerId = ServerId(12);
     /// Backends of Services.
@@ -152,6 +159,8 @@ pub mod wiring {
     pub const DATAPATH: ServerId = ServerId(16);
     /// io: eBPF programs, maps and local routes.
     pub const BPF: ServerId = ServerId(17);
+    /// io: the service programs and their maps.
+    pub const BALANCER: ServerId = ServerId(21);
     /// HTTP and TLS.
     pub const PROXY: ServerId = ServerId(18);
     /// Statuses and made objects to an API server.
@@ -162,8 +171,10 @@ pub mod wiring {
     /// The servers of the first thread: what packets and connections wait for. Each turn of it is short.
     pub const EFFECTS: &[ServerId] = &[NETLINK, LAN, SIGNAL, ANNOUNCE, DATAPATH, BPF, PROXY];
     /// Those of the second thread: their work grows with the number of objects.
-    pub const OBJECTS: &[ServerId] =
-        &[FILES, RESOLVER, CLUSTER, MANIFESTS, KUBE, STORE, IPAM, ENDPOINT, ROUTE, PUBLISH, ADMIN];
+    pub const OBJECTS: &[ServerId] = &[
+        FILES, RESOLVER, CLUSTER, MANIFESTS, KUBE, STORE, SERVICE, IPAM, ENDPOINT, ROUTE, PUBLISH,
+        ADMIN, BALANCER,
+    ];
 }
 
 // === impl Message ===
@@ -192,6 +203,8 @@ impl kernel::Message for Message {
             | M::Announcements(_)
             | M::Program(_)
             | M::Programmed(_)
+            | M::Balancing(_)
+            | M::Balanced(_)
             | M::DatapathReport(_)
             | M::Listen(_)
             | M::Sockets(_) => std::mem::discriminant(self) == std::mem::discriminant(older),
@@ -245,6 +258,8 @@ impl kernel::Message for Message {
             Self::Announcements(_) => "Announcements",
             Self::Program(_) => "Program",
             Self::Programmed(_) => "Programmed",
+            Self::Balancing(_) => "Balancing",
+            Self::Balanced(_) => "Balanced",
             Self::DatapathReport(_) => "DatapathReport",
             Self::Sockets(_) => "Sockets",
             Self::SendFrame(..) => "SendFrame",

@@ -17,6 +17,7 @@ pub mod query;
 pub mod route;
 pub mod route_filter;
 pub mod selector;
+pub mod service;
 pub mod status;
 pub mod upstream;
 
