@@ -171,7 +171,7 @@ fn least_request_prefers_the_idle_and_source_address_the_same() {
 
     let cluster = cluster_with(settings(Balance::SourceAddress), &hosts, &list(1..=5));
     let of = |client: u8, avoid| {
-        let affinity = super::maglev::affinity([192, 168, 0, client].into());
+        let affinity = crate::proto::maglev::affinity([192, 168, 0, client].into());
         pick(&cluster, &Wish { affinity, avoid, ..wish(Time::ZERO) })
     };
     let first: Vec<_> = (0..100).map(|client| of(client, None)).collect();

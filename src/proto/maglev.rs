@@ -2,29 +2,27 @@
 use crate::arrange::Arrange;
 use std::net::{IpAddr, SocketAddr};
 
-/// Entries of a table. A prime, so that every step visits every entry; large enough that with a hundred endpoints their
-/// shares differ by about 1 %. 32 KiB.
-const TABLE_SIZE: usize = 16_381;
-
-/// The table for `addresses`: entries are positions among them. The order of the addresses does not matter, so all
+/// The table of `size` entries for `addresses`: entries are positions among them, `u16::MAX` in all where there are none.
+/// `size` is a prime, so that every step visits every entry; of more addresses than entries the first have them. The
+/// order of the addresses does not matter, so all
 /// nodes send a client to the same endpoint; when one comes or goes, about its share of the clients moves.
-pub(super) fn table(addresses: &[SocketAddr]) -> Box<[u16]> {
-    let mut order: Vec<usize> = (0..addresses.len().min(TABLE_SIZE)).collect();
+pub fn table(addresses: &[SocketAddr], size: usize) -> Box<[u16]> {
+    let mut order: Vec<usize> = (0..addresses.len().min(size)).collect();
     order.arrange_by_key(|&i| addresses[i]);
     // Each endpoint's next choice and the step to the one after.
     let mut choices: Vec<(usize, usize)> =
-        order.iter().map(|&i| first_choice(addresses[i])).collect();
-    let mut table = vec![u16::MAX; TABLE_SIZE].into_boxed_slice();
+        order.iter().map(|&i| first_choice(addresses[i], size)).collect();
+    let mut table = vec![u16::MAX; size].into_boxed_slice();
     let mut filled = 0;
-    while filled < TABLE_SIZE && !order.is_empty() {
+    while filled < size && !order.is_empty() {
         for (choice, &index) in choices.iter_mut().zip(&order) {
             while table[choice.0] != u16::MAX {
-                choice.0 = (choice.0 + choice.1) % TABLE_SIZE;
+                choice.0 = (choice.0 + choice.1) % size;
             }
             // There are fewer endpoints than entries, which fit.
             table[choice.0] = index as u16;
             filled += 1;
-            if filled == TABLE_SIZE {
+            if filled == size {
                 break;
             }
         }
@@ -33,16 +31,16 @@ pub(super) fn table(addresses: &[SocketAddr]) -> Box<[u16]> {
 }
 
 /// A number for a client, the same on all nodes.
-pub(super) fn affinity(client: IpAddr) -> u64 {
+pub fn affinity(client: IpAddr) -> u64 {
     hash(0, &address_bytes(client))
 }
 
-fn first_choice(address: SocketAddr) -> (usize, usize) {
+fn first_choice(address: SocketAddr, size: usize) -> (usize, usize) {
     let mut bytes = [0; 18];
     bytes[..16].copy_from_slice(&address_bytes(address.ip()));
     bytes[16..].copy_from_slice(&address.port().to_be_bytes());
     let (offset, skip) = (hash(1, &bytes), hash(2, &bytes));
-    let size = TABLE_SIZE as u64;
+    let size = size as u64;
     ((offset % size) as usize, (skip % (size - 1)) as usize + 1)
 }
 
@@ -66,8 +64,10 @@ fn hash(seed: u64, bytes: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{TABLE_SIZE, table};
+    use super::table;
     use std::net::SocketAddr;
+
+    const TABLE_SIZE: usize = 16_381;
 
     fn addresses(count: u8) -> Vec<SocketAddr> {
         (0..count).map(|i| ([10, 0, 0, i], 80).into()).collect()
@@ -76,13 +76,13 @@ mod tests {
     #[test]
     fn shares_are_even_whatever_the_order() {
         let list = addresses(7);
-        let first = table(&list);
+        let first = table(&list, TABLE_SIZE);
         for index in 0..7 {
             let share = first.iter().filter(|entry| **entry == index).count();
             assert!(share.abs_diff(TABLE_SIZE / 7) <= 1, "{index} has {share}");
         }
         let reversed: Vec<_> = list.iter().rev().copied().collect();
-        let second = table(&reversed);
+        let second = table(&reversed, TABLE_SIZE);
         let same =
             first.iter().zip(&second).all(|(a, b)| list[*a as usize] == reversed[*b as usize]);
         assert!(same, "another order gives another table");
@@ -90,10 +90,10 @@ mod tests {
 
     #[test]
     fn only_about_the_share_of_an_endpoint_that_leaves_moves() {
-        let all = table(&addresses(10));
-        let fewer = table(&addresses(9));
+        let all = table(&addresses(10), TABLE_SIZE);
+        let fewer = table(&addresses(9), TABLE_SIZE);
         let moved = all.iter().zip(&fewer).filter(|(a, b)| **a != 9 && a != b).count();
         assert!(moved * 20 < TABLE_SIZE, "{moved} of {TABLE_SIZE} moved needlessly");
-        assert_eq!(table(&[]).len(), TABLE_SIZE);
+        assert_eq!(table(&[], TABLE_SIZE).len(), TABLE_SIZE);
     }
 }
