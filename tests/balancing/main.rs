@@ -5,4 +5,6 @@
 #[macro_use]
 mod bpf_lab;
 mod ground;
+mod packet;
+mod programs;
 mod reach;

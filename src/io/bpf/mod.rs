@@ -436,17 +436,7 @@ impl Bpf {
 
     /// What the programs cost, for budgets.
     pub fn costs(&self) -> Result<[ProgramCost; 2], BpfError> {
-        let cost = |program: &Program| -> Result<ProgramCost, BpfError> {
-            let info = sys::prog_info(program.fd.as_fd())
-                .map_err(|e| BpfError::system(format!("reading about {}", program.name), e))?;
-            Ok(ProgramCost {
-                name: program.name,
-                instructions: info.xlated_len / INSTRUCTION_SIZE,
-                verified: info.verified_insns,
-                gpl: info.bits & 1 != 0,
-            })
-        };
-        Ok([cost(&self.l2_announce)?, cost(&self.steer)?])
+        Ok([self.l2_announce.cost()?, self.steer.cost()?])
     }
 
     /// Runs a program once on a packet (empty for `steer`) in the context given (`__sk_buff` or
@@ -495,9 +485,6 @@ impl Bpf {
         results.into_iter().collect()
     }
 }
-
-/// Size of one BPF instruction in bytes.
-const INSTRUCTION_SIZE: u32 = 8;
 
 fn remove(result: io::Result<()>, path: &Path) -> Result<(), BpfError> {
     result.map_err(|e| BpfError::system(format!("removing {}", path.display()), e))

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, SockMap};
 
+use super::ProgramCost;
 use super::abi::{AddressKey, AddressValue, SteerKey};
 use super::error::BpfError;
 use super::sys::{self, MapShape};
@@ -14,11 +15,30 @@ use super::sys::{self, MapShape};
 /// The object file, compiled from `bpf/` by `scripts/bpf-build`.
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../bpf/pilus.bpf.o");
 
+/// Size of one BPF instruction in bytes.
+const INSTRUCTION_SIZE: u32 = 8;
+
 /// A program in the kernel. It lives as long as a link or filter holds it, or this value.
 #[derive(Debug)]
 pub(super) struct Program {
     pub(super) name: &'static str,
     pub(super) fd: OwnedFd,
+}
+
+// === impl Program ===
+
+impl Program {
+    /// What it costs the kernel.
+    pub(super) fn cost(&self) -> Result<ProgramCost, BpfError> {
+        let info = sys::prog_info(self.fd.as_fd())
+            .map_err(|e| BpfError::system(format!("reading about {}", self.name), e))?;
+        Ok(ProgramCost {
+            name: self.name,
+            instructions: info.xlated_len / INSTRUCTION_SIZE,
+            verified: info.verified_insns,
+            gpl: info.bits & 1 != 0,
+        })
+    }
 }
 
 /// Everything the object file holds, in the kernel.

@@ -23,7 +23,7 @@ use super::service_abi::{
     WireReach,
 };
 use super::sys::{self, RawMap};
-use super::{TcHook, prepare};
+use super::{ProgramCost, TcHook, prepare};
 use crate::api::address::Network;
 use crate::api::object::PortProtocol;
 use crate::api::service::{Backend, Frontend, Hooked, Reach};
@@ -467,6 +467,11 @@ impl Services {
             .map(|index| self.maps.counters.sum(index))
             .collect::<io::Result<_>>()
             .map_err(|e| BpfError::system("reading BPF map service_counters", e))
+    }
+
+    /// What the programs cost, for budgets.
+    pub fn costs(&self) -> Result<[ProgramCost; 2], BpfError> {
+        Ok([self.ingress.cost()?, self.egress.cost()?])
     }
 
     /// How many flows there is room for.
