@@ -17,7 +17,7 @@ const MOST_VERIFIED: u32 = 10_000;
 /// Most instructions of a program in the kernel.
 const MOST_INSTRUCTIONS: u32 = 2_000;
 /// The same of the service programs.
-const MOST_SERVICE_VERIFIED: u32 = 40_000;
+const MOST_SERVICE_VERIFIED: u32 = 100_000;
 /// See [`MOST_SERVICE_VERIFIED`].
 const MOST_SERVICE_INSTRUCTIONS: u32 = 3_500;
 
