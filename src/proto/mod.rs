@@ -9,6 +9,7 @@ pub mod ether;
 pub mod fuzz;
 pub mod http1;
 pub mod http2;
+pub mod maglev;
 pub mod ndp;
 pub mod object;
 pub mod proxy_protocol;

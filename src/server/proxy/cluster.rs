@@ -7,12 +7,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::limits::{LONGEST_EJECTION, SLOW_START_LEAST};
-use super::maglev;
+use super::limits::{LONGEST_EJECTION, MAGLEV_SIZE, SLOW_START_LEAST};
 use super::upstream::Host;
 use crate::api::endpoint::Endpoint;
 use crate::api::route::{Balance, RetryBudget, UpstreamSettings};
 use crate::kernel::Time;
+use crate::proto::maglev;
 
 /// The endpoints of one Service port that may take requests, under the settings of one backend.
 pub(super) struct Cluster {
@@ -164,7 +164,7 @@ impl Cluster {
     fn of_source(&self, wish: &Wish<'_>) -> &Rc<Member> {
         let table = self.table.get_or_init(|| {
             let addresses: Vec<_> = self.members.iter().map(|m| m.host.address).collect();
-            maglev::table(&addresses)
+            maglev::table(&addresses, MAGLEV_SIZE).into_boxed_slice()
         });
         let slot = (wish.affinity % table.len() as u64) as usize;
         // Where the chosen one is not there, its clients spread over the others.

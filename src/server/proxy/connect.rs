@@ -11,7 +11,6 @@ use super::connection::Connection;
 use super::dial::Call;
 use super::http2::{self, Turn};
 use super::limits::{CONNECT_ATTEMPTS, CONNECT_TIMEOUT, DEAD_AFTER, FIRST_CONNECT_TIMEOUT};
-use super::maglev;
 use super::probe;
 use super::stats::count;
 use super::stream::Stream;
@@ -19,6 +18,7 @@ use super::upstream::Upstream;
 use crate::api::route::UpstreamProtocol;
 use crate::io::random;
 use crate::io::reactor::{Timer, loop_now};
+use crate::proto::maglev;
 
 /// Why there is no connection to an endpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

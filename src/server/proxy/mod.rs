@@ -21,7 +21,6 @@ mod forward;
 mod http2;
 mod limits;
 mod listen;
-mod maglev;
 mod matching;
 mod probe;
 mod request;

@@ -11,7 +11,6 @@ use super::connection::Connection;
 use super::date::with_date;
 use super::filter::session::Stay;
 use super::filter::{Extra, auth, cors, edit, mirror, rewrite};
-use super::maglev;
 use super::matching::{Found, find_route};
 use super::stats::count;
 use super::subrequest::Message;
@@ -27,6 +26,7 @@ use crate::proto::http1::{
     ReplyContext, RequestHead, RequestId, ResponseTo, Trust, Version, client_of, parse_request,
     scheme_of, write_local_reply, write_request_head,
 };
+use crate::proto::maglev;
 
 /// The value of `server` (ING-13).
 pub(super) const SERVER: &str = "envoy";

@@ -16,7 +16,6 @@ use super::limits::{
     ROUNDS_PER_TURN, UDP_ANSWERED_TIMEOUT, UDP_FLOWS, UDP_FLOWS_OF_SOURCE, UDP_TOUCH,
     UDP_UNANSWERED_TIMEOUT,
 };
-use super::maglev;
 use super::shared::Shared;
 use super::stats::count;
 use super::table::Snapshot;
@@ -26,6 +25,7 @@ use crate::io::udp::{Datagram, UdpSocket};
 use crate::io::{event_loop, random};
 use crate::kernel::Time;
 use crate::proto::http1::PeerAddress;
+use crate::proto::maglev;
 
 /// A listener's socket.
 struct Port {
