@@ -1,18 +1,20 @@
 //! The `pilus` command: the command line, and the wiring table: which servers run, whom each may talk to.
-use std::process::ExitCode;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{process::ExitCode, rc::Rc, sync::Arc, time::Duration};
 
 use pilus::api::{Message, config::Config, wiring as to};
 use pilus::io::cluster::{self, Cluster};
 use pilus::io::signals::{self, SignalDriver};
-use pilus::io::{clock, event_loop::EventLoop, files::Files, hooks::HookDriver, logger, worker};
+use pilus::io::{
+    balancer::Balancer, clock, event_loop::EventLoop, files::Files, hooks::HookDriver, logger,
+    worker,
+};
 use pilus::io::{interfaces::InterfaceDriver, lan::Lan, notify::Notifier, resolver::Resolver};
 use pilus::kernel::{Kernel, Mailer, Server, ServerId, Wiring};
 use pilus::server::admin::{Admin, AdminSockets};
 use pilus::server::proxy::{self, StatsReader};
-use pilus::server::{announce, datapath, endpoint, ipam, kube, manifests, publish, route, store};
+use pilus::server::{
+    announce, datapath, endpoint, ipam, kube, manifests, publish, route, service, store,
+};
 
 /// Room for a burst; whole-state messages replace their older selves, so only events pile up.
 const MAILBOX: usize = 256;
@@ -86,12 +88,12 @@ pub(crate) fn wire(
     };
     let [netlink, files, lan, resolver, signal, admin, cluster] =
         [to::NETLINK, to::FILES, to::LAN, to::RESOLVER, to::SIGNAL, to::ADMIN, to::CLUSTER].map(|id| kernel.mailer(id));
-    let [c1, c2, c3, c4, c5, c6, c7, c8, c9] = std::array::from_fn(|_| Arc::clone(config));
+    let [c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11] = std::array::from_fn(|_| Arc::clone(config));
     let sockets = Arc::clone(sockets);
     let mut add = |id, name, may_send, mailbox, build: Build| kernel.add(Wiring { id, name, may_send, mailbox, build });
 
     // Sources: what comes from outside.
-    add(to::NETLINK, "interfaces", &[to::ANNOUNCE, to::DATAPATH], MAILBOX,
+    add(to::NETLINK, "interfaces", &[to::ANNOUNCE, to::DATAPATH, to::SERVICE], MAILBOX,
         Box::new(move || Box::new(InterfaceDriver::new(netlink.clone()))));
     add(to::FILES, "files", &[to::MANIFESTS, to::IPAM], MAILBOX,
         Box::new(move || Box::new(Files::new(&c1, STATE, files.clone()))));
@@ -101,17 +103,20 @@ pub(crate) fn wire(
         Box::new(move || Box::new(SignalDriver::new(signal.clone(), signals.take(), stages.iter().map(|s| s.to_vec())))));
     // Objects, and what follows from them.
     let viewers = wire_objects(&mut add, config, unix_at_zero, cluster);
-    add(to::STORE, "store", &[to::IPAM, to::ENDPOINT, to::ROUTE, to::ANNOUNCE, to::ADMIN, to::PUBLISH], MAILBOX,
+    add(to::STORE, "store", &[to::SERVICE, to::IPAM, to::ENDPOINT, to::ROUTE, to::ANNOUNCE, to::ADMIN, to::PUBLISH], MAILBOX,
         Box::new(move || Box::new(store::StoreServer::new(unix_at_zero, viewers))));
-    add(to::IPAM, "ipam", &[to::ANNOUNCE, to::DATAPATH, to::ROUTE, to::STORE, to::LAN, to::FILES, to::ADMIN], LAN_MAILBOX,
+    add(to::IPAM, "ipam", &[to::ANNOUNCE, to::DATAPATH, to::ROUTE, to::SERVICE, to::STORE, to::LAN, to::FILES, to::ADMIN], LAN_MAILBOX,
         Box::new(move || Box::new(ipam::Ipam::new(Arc::clone(&c2)))));
-    add(to::ENDPOINT, "endpoint", &[to::RESOLVER, to::PROXY, to::ANNOUNCE, to::STORE, to::ADMIN], MAILBOX,
+    add(to::ENDPOINT, "endpoint", &[to::RESOLVER, to::SERVICE, to::PROXY, to::ANNOUNCE, to::STORE, to::ADMIN], MAILBOX,
         Box::new(|| Box::new(endpoint::EndpointServer::new())));
-    add(to::ROUTE, "route", &[to::DATAPATH, to::STORE, to::ADMIN], MAILBOX,
+    add(to::ROUTE, "route", &[to::DATAPATH, to::SERVICE, to::STORE, to::ADMIN], MAILBOX,
         Box::new(move || Box::new(route::RouteServer::new(Arc::clone(&c3), unix_at_zero))));
     // Effects: what the LAN, the kernel and the clients see.
     if !config.no_bpf {
-        add(to::LAN, "lan", &[to::ANNOUNCE, to::IPAM], MAILBOX, Box::new(move || Box::new(Lan::new(lan.clone()))));
+        add(to::SERVICE, "service", &[to::BALANCER, to::STORE, to::ADMIN], LAN_MAILBOX,
+            Box::new(move || Box::new(service::ServiceServer::new(Arc::clone(&c10)))));
+        add(to::BALANCER, "balancer", &[to::SERVICE, to::ADMIN], MAILBOX, Box::new(move || Box::new(Balancer::new(c11.bpf_root.clone()))));
+        add(to::LAN, "lan", &[to::ANNOUNCE, to::IPAM, to::SERVICE], MAILBOX, Box::new(move || Box::new(Lan::new(lan.clone()))));
         add(to::ANNOUNCE, "announce", &[to::DATAPATH, to::BPF, to::LAN, to::STORE, to::ADMIN, to::SIGNAL], LAN_MAILBOX,
             Box::new(move || Box::new(announce::Announce::new(Arc::clone(&c4), offset))));
         add(to::BPF, "hooks", &[to::ANNOUNCE, to::DATAPATH, to::ADMIN, to::SIGNAL], MAILBOX,

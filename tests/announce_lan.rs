@@ -293,6 +293,7 @@ fn inputs() -> Vec<(ServerId, Message)> {
         up: true,
         loopback: false,
         port: false,
+        kind: "".into(),
         addresses: vec![Prefix { address, length: 24 }],
     };
     let (service, node) =

@@ -309,11 +309,11 @@ fn status_and_lists_say_what_is_what() {
     let services = out(&ask(&agent, "service list"));
     assert_eq!(
         services,
-        "ID   FRONTEND                 SERVICE-TYPE   BACKEND                              HOLDER\n\
-         1    192.168.10.211:80/TCP    LoadBalancer   proxy (kube-system/cilium-ingress)   k8s-w1\n\
-         2    192.168.10.211:443/TCP   LoadBalancer                                        k8s-w1\n\
-         3    [fd00::211]:80/TCP       LoadBalancer                                        <none>\n\
-         4    [fd00::211]:443/TCP      LoadBalancer                                        <none>\n",
+        "NAMESPACE     NAME             FRONTEND             PROTOCOL   BACKENDS   HOLDER\n\
+         kube-system   cilium-ingress   192.168.10.211:80    TCP        proxy      k8s-w1\n\
+         kube-system   cilium-ingress   192.168.10.211:443   TCP        <none>     k8s-w1\n\
+         kube-system   cilium-ingress   [fd00::211]:80       TCP        <none>     <none>\n\
+         kube-system   cilium-ingress   [fd00::211]:443      TCP        <none>     <none>\n",
     );
     prints(
         &agent,

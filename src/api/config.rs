@@ -78,6 +78,8 @@ pub struct Config {
     pub name_prefix: Arc<str>,
     /// `--no-bpf`: serve on ordinary sockets, announce nothing.
     pub no_bpf: bool,
+    /// `--kube-proxy-replacement`: cluster addresses and node ports are served too.
+    pub kube_proxy_replacement: bool,
     /// Mode of Ingresses without the annotation; default dedicated, as Cilium's.
     pub ingress_mode: IngressMode,
     /// Whether an Ingress without a class is ours even if no IngressClass is marked default.
@@ -163,6 +165,7 @@ impl Default for Config {
             metrics: "127.0.0.1:9965".into(),
             name_prefix: "pilus".into(),
             no_bpf: false,
+            kube_proxy_replacement: false,
             ingress_mode: IngressMode::Dedicated,
             ingress_default_class: false,
             host_ports: (80, 443),

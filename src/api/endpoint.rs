@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::address::Port;
 use super::meta::NamespacedName;
+use super::object::PortProtocol;
 
 /// A Service port: what an Ingress backend names, once a named port has been looked up.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -13,6 +14,8 @@ pub struct ServicePort {
     pub service: NamespacedName,
     /// Its port number (not the target port).
     pub port: Port,
+    /// The same number may be there for TCP and for UDP, with other target ports.
+    pub protocol: PortProtocol,
 }
 
 /// One backend of a Service port.

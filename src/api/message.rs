@@ -40,13 +40,13 @@ pub enum Message {
     Written(Arc<ClusterWritten>),
     /// manifests or kube → store: all objects of the source. Whole state.
     Source(Arc<Objects>),
-    /// store → ipam, endpoint, route, announce: all objects, generated ones included. Whole state.
+    /// store → ipam, endpoint, route, service, announce: all objects, generated ones included. Whole state.
     Objects(Arc<Objects>),
     /// any server → store: what it has found out about objects. Whole state of that server.
     Statuses(Arc<Statuses>),
     /// store → admin. Whole state.
     View(Arc<View>),
-    /// ipam → announce, datapath, route: who has which address. Whole state.
+    /// ipam → announce, datapath, route, service: who has which address. Whole state.
     Assignments(Arc<Assignments>),
     /// endpoint → resolver: look these names up, and keep on doing so. Whole state.
     Resolve(Arc<BTreeSet<Str>>),
@@ -54,9 +54,9 @@ pub enum Message {
     Lookup(Str, Resolved),
     /// resolver → endpoint: what is known of them. Whole state.
     Resolved(Arc<BTreeMap<Str, Resolved>>),
-    /// endpoint → proxy, announce: the backends. Whole state.
+    /// endpoint → proxy, announce, service: the backends. Whole state.
     Endpoints(Arc<Endpoints>),
-    /// route → datapath: listeners and routes. Whole state.
+    /// route → datapath, service: listeners and routes. Whole state.
     Routes(Arc<RouteTable>),
     /// datapath → proxy: routes joined with addresses. Whole state.
     Listeners(Arc<ListenerTable>),
@@ -65,7 +65,7 @@ pub enum Message {
     Listening(Generation, Arc<[String]>),
     /// datapath → route: which routes are in effect. Whole state.
     Serving(Arc<Serving>),
-    /// netlink driver → announce, datapath. Whole state.
+    /// netlink driver → announce, datapath, service. Whole state.
     Interfaces(Arc<Interfaces>),
     /// announce → datapath: who answers. Whole state.
     Answers(Arc<Answers>),
@@ -78,10 +78,12 @@ pub enum Message {
     Program(Arc<Program>),
     /// bpf driver → announce, datapath, admin: what they do now. Whole state.
     Programmed(Arc<Programmed>),
-    /// service → balancer driver: what the service programs must do. Whole state.
+    /// service → balancer driver, admin: what the service programs must do. Whole state.
     Balancing(Arc<Balancing>),
     /// balancer driver → service: what they do now. Whole state.
     Balanced(Arc<Balanced>),
+    /// balancer driver → admin. Whole state.
+    ServiceReport(Arc<DatapathReport>),
     /// bpf driver → admin. Whole state.
     DatapathReport(Arc<DatapathReport>),
     /// proxy → bpf driver: the sockets for steered connections. Whole state.
@@ -100,7 +102,7 @@ pub enum Message {
     Listen(Arc<[(IfIndex, Vec<IpAddr>)]>),
     /// ipam → lan driver: send this to the other agents on all LAN interfaces.
     SendPeers(Arc<[u8]>),
-    /// lan driver → ipam: another agent sent this.
+    /// lan driver → ipam, service: another agent sent this.
     Peer(IpAddr, Arc<[u8]>),
     /// ipam → files driver: keep this in the state directory.
     Save(StateBlob),
@@ -205,6 +207,7 @@ impl kernel::Message for Message {
             | M::Programmed(_)
             | M::Balancing(_)
             | M::Balanced(_)
+            | M::ServiceReport(_)
             | M::DatapathReport(_)
             | M::Listen(_)
             | M::Sockets(_) => std::mem::discriminant(self) == std::mem::discriminant(older),
@@ -260,6 +263,7 @@ impl kernel::Message for Message {
             Self::Programmed(_) => "Programmed",
             Self::Balancing(_) => "Balancing",
             Self::Balanced(_) => "Balanced",
+            Self::ServiceReport(_) => "ServiceReport",
             Self::DatapathReport(_) => "DatapathReport",
             Self::Sockets(_) => "Sockets",
             Self::SendFrame(..) => "SendFrame",

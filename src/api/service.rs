@@ -66,12 +66,16 @@ pub struct Frontend {
     pub affinity: Option<Duration>,
     /// Connections from outside go to backends of this node only (`externalTrafficPolicy: Local`).
     pub local_from_outside: bool,
-    /// Connections of Pods and of the node go to backends of this node only (`internalTrafficPolicy: Local`).
+    /// Connections of Pods and of the node go to backends of this node only (`internalTrafficPolicy: Local`, which
+    /// Kubernetes defines for cluster addresses alone).
     pub local_from_inside: bool,
     /// Who may connect from outside (`loadBalancerSourceRanges`); None: everybody.
     pub sources: Option<Arc<[Network]>>,
     /// Where new connections go, sorted. None at all: they are refused.
     pub backends: Arc<[Backend]>,
+    /// Where those connections go that stay on this node, sorted; empty unless one of the two above asks for it. Not
+    /// simply those of `backends` that are here: endpoints that terminate serve if no ready one is left *here* (KEP-1669).
+    pub local_backends: Arc<[Backend]>,
 }
 
 /// An interface whose packets are looked at.

@@ -80,6 +80,9 @@ pub(super) struct Run {
     /// serve on ordinary sockets and announce nothing, for machines without eBPF
     #[argh(switch)]
     pub(super) no_bpf: bool,
+    /// serve cluster addresses and node ports as well, on nodes without kube-proxy
+    #[argh(switch)]
+    pub(super) kube_proxy_replacement: bool,
 }
 
 /// validate manifests offline: every fault with file, line and column

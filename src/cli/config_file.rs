@@ -14,6 +14,7 @@
 //! name-prefix: pilus
 //! nameservers: [192.168.1.1]      # for names of XBackends; default: /etc/resolv.conf
 //! no-bpf: false
+//! kube-proxy-replacement: false   # serve cluster addresses and node ports too
 //! ipv4: true
 //! ipv6: true
 //! ingress:
@@ -101,6 +102,7 @@ const TOP: &[(&str, Setter)] = &[
         servers.map(|servers| config.nameservers = servers)
     }),
     ("no-bpf", |config, it| truth(it).map(|it| config.no_bpf = it)),
+    ("kube-proxy-replacement", |config, it| truth(it).map(|it| config.kube_proxy_replacement = it)),
     ("ipv4", |config, it| truth(it).map(|it| config.ipv4 = it)),
     ("ipv6", |config, it| truth(it).map(|it| config.ipv6 = it)),
 ];
@@ -218,6 +220,10 @@ pub(super) fn configure(arguments: &Run) -> Result<Config, Failure> {
 }
 
 fn check_families(config: Config) -> Result<Config, Failure> {
+    if config.no_bpf && config.kube_proxy_replacement {
+        let text = "kube-proxy-replacement needs eBPF, and no-bpf asks to do without";
+        return Err(Failure::Wrong(text.to_owned()));
+    }
     if !config.ipv4 && !config.ipv6 {
         let text = "ipv4 and ipv6 are both off: there is no address to hand out";
         return Err(Failure::Wrong(text.to_owned()));
@@ -281,6 +287,7 @@ fn flags(arguments: &Run, config: &mut Config) -> Result<(), (&'static str, Stri
             arguments.interface.iter().map(|name| Arc::from(name.as_str())).collect();
     }
     config.no_bpf |= arguments.no_bpf;
+    config.kube_proxy_replacement |= arguments.kube_proxy_replacement;
     Ok(())
 }
 

@@ -197,40 +197,43 @@ fn problems(out: &mut String, json: &Value, style: Style, now: u64) {
     }
 }
 
-/// `pilus service list`
+/// `pilus service list`: one line a backend.
 pub(super) fn services(json: &Value) -> String {
-    let mut table = Table::new(&["ID", "FRONTEND", "SERVICE-TYPE", "BACKEND", "HOLDER"]);
+    let mut table =
+        Table::new(&["NAMESPACE", "NAME", "FRONTEND", "PROTOCOL", "BACKENDS", "HOLDER"]);
     for item in json.items_at("items") {
-        let frontend =
-            host_port(item.text_at("frontend.address"), &plain_at(item, "frontend.port"));
-        let protocol = item.text_at("frontend.protocol");
-        let mut backends: Vec<String> = item
-            .items_at("backends")
-            .iter()
-            .enumerate()
-            .map(|(index, it)| {
-                let (address, state) = (it.text_at("address"), it.text_at("state"));
-                format!("{} => {address}/{protocol} ({state})", index + 1)
-            })
-            .collect();
-        if backends.is_empty() {
-            let proxied = item.text_at("servedBy") == "proxy";
-            let service = name(item.get("service"));
-            backends.push(if proxied { format!("proxy ({service})") } else { String::new() });
-        }
-        let mut backends = backends.into_iter();
+        let mut backends = item.items_at("backends").iter().map(backend);
+        let first = match item.text_at("servedBy") {
+            "proxy" => Some("proxy".to_owned()),
+            _ => backends.next(),
+        };
         table.row(vec![
-            plain_at(item, "id"),
-            format!("{frontend}/{protocol}"),
-            item.text_at("type").to_owned(),
-            backends.next().unwrap_or_default(),
+            item.text_at("service.namespace").to_owned(),
+            item.text_at("service.name").to_owned(),
+            host_port(item.text_at("frontend.address"), &plain_at(item, "frontend.port")),
+            item.text_at("frontend.protocol").to_owned(),
+            or_none(&first.unwrap_or_default()),
             or_none(item.text_at("holder")),
         ]);
         for backend in backends {
-            table.row(vec![String::new(), String::new(), String::new(), backend, String::new()]);
+            let mut row = vec![String::new(); 6];
+            row[4] = backend;
+            table.row(row);
         }
     }
     table.render()
+}
+
+/// `10.244.1.7:8080 (active, direct return by 192.168.10.102)`
+fn backend(item: &Value) -> String {
+    let how = match item.text_at("reach") {
+        "local" => ", on this node".to_owned(),
+        "host" => ", this node".to_owned(),
+        "direct-return" => format!(", direct return by {}", item.text_at("via")),
+        "node-address" => ", from this node's address".to_owned(),
+        _ => String::new(),
+    };
+    format!("{} ({}{how})", item.text_at("address"), item.text_at("state"))
 }
 
 /// `pilus endpoint list`
@@ -239,7 +242,10 @@ pub(super) fn endpoints(json: &Value) -> String {
     for item in json.items_at("items") {
         table.row(vec![
             name(item.get("service")),
-            plain_at(item, "port"),
+            match item.text_at("protocol") {
+                "" | "TCP" => plain_at(item, "port"),
+                other => format!("{}/{other}", plain_at(item, "port")),
+            },
             item.text_at("address").to_owned(),
             item.text_at("state").to_owned(),
             or_none(item.text_at("node")),

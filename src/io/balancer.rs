@@ -125,7 +125,7 @@ impl Balancer {
             lines.extend(named.map(|(name, value)| (name.into(), value.to_string())));
         }
         lines.push(("service_room_for_flows".into(), services.room_for_flows().to_string()));
-        out.send(wiring::SERVICE, Message::DatapathReport(Arc::new(DatapathReport { lines })));
+        out.send(wiring::ADMIN, Message::ServiceReport(Arc::new(DatapathReport { lines })));
     }
 }
 

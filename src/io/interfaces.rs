@@ -38,7 +38,7 @@ impl InterfaceDriver {
         if self.current.as_ref() == Some(&interfaces) {
             return;
         }
-        for to in [wiring::ANNOUNCE, wiring::DATAPATH] {
+        for to in [wiring::ANNOUNCE, wiring::DATAPATH, wiring::SERVICE] {
             out.send(to, Message::Interfaces(Arc::clone(&interfaces)));
         }
         self.current = Some(interfaces);
@@ -121,6 +121,8 @@ fn list() -> Result<Interfaces, NetlinkError> {
     Ok(Interfaces { list })
 }
 
+/// ARPHRD_ETHER of <linux/if_arp.h>.
+const ETHERNET: u16 = 1;
 /// Kinds of interfaces that take all frames of their ports.
 const WITH_PORTS: [&str; 3] = ["bridge", "bond", "team"];
 
@@ -133,10 +135,12 @@ fn interface(link: &Link, links: &[Link], addresses: &[Address]) -> Interface {
         .map(|address| Prefix { address: address.ip, length: address.prefix })
         .collect();
     prefixes.arrange();
+    let mac = link.mac.map_or(MacAddr::ZERO, MacAddr);
     Interface {
         index: IfIndex(link.ifindex),
         name: link.name.as_str().into(),
-        mac: link.mac.map_or(MacAddr::ZERO, MacAddr),
+        mac: if link.hardware == ETHERNET { mac } else { MacAddr::ZERO },
+        kind: link.kind.as_deref().unwrap_or_default().into(),
         up: link.usable(),
         loopback: link.loopback,
         port: master.is_some_and(takes_all),

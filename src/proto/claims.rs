@@ -170,6 +170,15 @@ impl Packet {
     }
 }
 
+/// Who has sent a packet; the rest of it is not looked at.
+pub fn sender(bytes: &[u8]) -> Result<Str, DecodeError> {
+    let mut input = Reader(bytes);
+    input.magic(PACKET_MAGIC)?;
+    input.byte()?;
+    input.clock()?;
+    input.name(MAX_NAME, is_node_character)
+}
+
 /// The packet with a node's digest.
 pub fn encode_digest(node: &str, clock: u64, digest: &Digest) -> Vec<u8> {
     let mut out = header(node, clock, KIND_DIGEST);

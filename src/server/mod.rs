@@ -10,4 +10,5 @@ pub mod manifests;
 pub mod proxy;
 pub mod publish;
 pub mod route;
+pub mod service;
 pub mod store;

@@ -69,6 +69,7 @@ impl Bench {
                     local_from_inside: false,
                     sources: None,
                     backends: [Backend { address: backend(family), reach }].into(),
+                    local_backends: [].into(),
                 }));
             }
         }
@@ -337,6 +338,7 @@ fn a_frontend_without_backends_refuses() {
         local_from_inside: false,
         sources: None,
         backends: [].into(),
+        local_backends: [].into(),
     };
     assert!(bench.services.sync(&[Arc::new(frontend)]).is_empty());
     let ask = bench.packet(client(0), vip(0, 80), Body::Tcp(SYN, vec![]));

@@ -35,6 +35,8 @@ fn frontends(family: usize, backends: &[Backend]) -> Vec<Arc<Frontend>> {
 fn with(family: usize, backends: &[Backend], change: impl Fn(&mut Frontend)) -> Vec<Arc<Frontend>> {
     let mut backends = backends.to_vec();
     backends.sort();
+    let is_here = |it: &Backend| matches!(it.reach, Reach::Local | Reach::Host);
+    let local: Vec<Backend> = backends.iter().copied().filter(is_here).collect();
     [PortProtocol::Tcp, PortProtocol::Udp]
         .map(|protocol| {
             let mut frontend = Frontend {
@@ -48,6 +50,7 @@ fn with(family: usize, backends: &[Backend], change: impl Fn(&mut Frontend)) -> 
                 local_from_inside: false,
                 sources: None,
                 backends: backends.clone().into(),
+                local_backends: local.clone().into(),
             };
             change(&mut frontend);
             Arc::new(frontend)

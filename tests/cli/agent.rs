@@ -356,7 +356,11 @@ fn view() -> View {
 }
 
 fn service_port(name: &str, port: u16) -> ServicePort {
-    ServicePort { service: NamespacedName::new("default", name), port: Port(port) }
+    ServicePort {
+        service: NamespacedName::new("default", name),
+        port: Port(port),
+        protocol: PortProtocol::Tcp,
+    }
 }
 
 fn listener() -> Arc<Listener> {

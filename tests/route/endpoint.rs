@@ -59,7 +59,11 @@ impl Finder {
 
     /// Each endpoint as `ADDRESS` with `!` if it is not ready and `~` if it is terminating.
     fn list(&self, service: &str, port: u16) -> String {
-        let port = ServicePort { service: name(service), port: Port(port) };
+        self.list_of(service, port, PortProtocol::Tcp)
+    }
+
+    fn list_of(&self, service: &str, port: u16, protocol: PortProtocol) -> String {
+        let port = ServicePort { service: name(service), port: Port(port), protocol };
         let Some(list) = self.endpoints.by_port.get(&port) else { return "no port".to_owned() };
         let shown = list.iter().map(|endpoint| {
             let ready = if endpoint.ready { "" } else { "!" };
@@ -157,7 +161,8 @@ fn target_ports_and_order() {
     assert_eq!(finder.list("default/web", 80), "10.0.0.2:8080 10.0.0.9:3000 10.0.0.10:8080");
     assert_eq!(finder.list("default/web", 81), "10.0.0.2:9000 10.0.0.9:9000 10.0.0.10:9000");
     assert_eq!(finder.list("default/web", 82), "");
-    let port = ServicePort { service: name("default/web"), port: Port(80) };
+    let port =
+        ServicePort { service: name("default/web"), port: Port(80), protocol: PortProtocol::Tcp };
     let first = &finder.endpoints.by_port[&port][0];
     assert_eq!(first.pod, Some(name("default/b")));
     assert_eq!(first.node.as_deref(), Some("n1"));

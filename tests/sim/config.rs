@@ -6,7 +6,9 @@ use std::sync::Arc;
 use pilus::api::address::{Assignments, Port};
 use pilus::api::endpoint::{Endpoint, Endpoints, ServicePort};
 use pilus::api::meta::{Meta, NamespacedName};
-use pilus::api::object::{ExternalTrafficPolicy, L2Policy, Node, Service, ServiceType};
+use pilus::api::object::{
+    ExternalTrafficPolicy, L2Policy, Node, PortProtocol, Service, ServiceType,
+};
 use pilus::api::objects::Objects;
 use pilus::api::selector::{LabelSelector, Requirement};
 
@@ -126,7 +128,11 @@ impl Setup {
                 node: Some(node_name(node).into()),
                 pod: None,
             };
-            let key = ServicePort { service: service_name(vip), port: Port(80) };
+            let key = ServicePort {
+                service: service_name(vip),
+                port: Port(80),
+                protocol: PortProtocol::Tcp,
+            };
             by_port.insert(key, nodes.map(endpoint).collect());
         }
         Endpoints { by_port }

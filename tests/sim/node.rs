@@ -166,6 +166,7 @@ impl Node {
             up: self.link,
             loopback: false,
             port: false,
+            kind: "".into(),
             addresses: vec![
                 Prefix { address: node_ip(self.number).into(), length: 16 },
                 Prefix { address: node_ip6(self.number).into(), length: 64 },

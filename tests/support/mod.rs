@@ -21,6 +21,7 @@ use pilus::api::datapath::Sockets;
 use pilus::api::endpoint::{Endpoint, Endpoints, ServicePort};
 use pilus::api::message::{Message, wiring};
 use pilus::api::meta::NamespacedName;
+use pilus::api::object::PortProtocol;
 use pilus::api::route::{
     Action, Backend, Certificate, HostTable, Listener, ListenerProtocol, ListenerTable, Route,
     TlsAction, TlsTable, VirtualHost,
@@ -395,7 +396,11 @@ impl EndpointSpec {
 
 /// The port 80 of the Service `default/NAME`, as `World::services` names it.
 pub fn service_port(name: &str) -> ServicePort {
-    ServicePort { service: NamespacedName::new("default", name), port: Port(80) }
+    ServicePort {
+        service: NamespacedName::new("default", name),
+        port: Port(80),
+        protocol: PortProtocol::Tcp,
+    }
 }
 
 fn hosts(routes: Vec<RouteSpec>) -> HostTable {

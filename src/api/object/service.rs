@@ -1,4 +1,5 @@
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::api::meta::{Labels, Meta, NamespacedName, Str};
 
@@ -105,6 +106,14 @@ pub struct Service {
     pub ip_families_v6: Vec<bool>,
     /// `spec.publishNotReadyAddresses`
     pub publish_not_ready: bool,
+    /// `spec.internalTrafficPolicy: Local`: who connects to the cluster's own address gets endpoints of its node only.
+    pub internal_traffic_local: bool,
+    /// `spec.sessionAffinity: ClientIP`, with the time after which a silent client is forgotten.
+    pub session_affinity: Option<Duration>,
+    /// `spec.loadBalancerSourceRanges` as written; empty: everybody may connect.
+    pub source_ranges: Vec<Str>,
+    /// `spec.healthCheckNodePort`; 0 if none.
+    pub health_check_node_port: u16,
     /// Addresses already in `status.loadBalancer.ingress` when it was read (LB-17).
     pub status_ips: Vec<IpAddr>,
 }

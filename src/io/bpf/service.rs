@@ -266,26 +266,29 @@ impl Services {
             (None, Some(id)) => id,
             (None, None) => self.new_id(),
         };
-        let mut slots = Vec::with_capacity(frontend.backends.len());
-        for backend in frontend.backends.iter() {
-            slots.push(self.slot_of(backend)?);
-        }
+        let all = self.slots_of(&frontend.backends)?;
+        let local = if frontend.local_from_outside || frontend.local_from_inside {
+            self.slots_of(&frontend.local_backends)?
+        } else {
+            // What another node hands over must not go on from here.
+            let here = |slot: &u32| {
+                let reach = self.slots[*slot as usize].value.reach;
+                matches!(reach, Some(WireReach::Local | WireReach::Host))
+            };
+            all.iter().copied().filter(here).collect()
+        };
+        let slots = [&all[..], &local].concat();
         for slot in &slots {
             self.slots[*slot as usize].users += 1;
         }
-        let here = |slot: &u32| {
-            let reach = self.slots[*slot as usize].value.reach;
-            matches!(reach, Some(WireReach::Local | WireReach::Host))
-        };
-        let local: Vec<u32> = slots.iter().copied().filter(here).collect();
         let value = FrontendValue {
             id,
             affinity: frontend.affinity.map_or(0, |time| time.as_secs().max(1) as u32),
             flags: flags_of(frontend),
-            backends: [slots.len(), local.len()].map(|n| u16::try_from(n).unwrap_or(u16::MAX)),
+            backends: [all.len(), local.len()].map(|n| u16::try_from(n).unwrap_or(u16::MAX)),
         };
         let write = |error| insert_failed("maglev", 2 * MAX_FRONTENDS, error);
-        self.put_table(id, 0, &slots).map_err(write)?;
+        self.put_table(id, 0, &all).map_err(write)?;
         self.put_table(id, 1, &local).map_err(write)?;
         self.put_sources(id, frontend)?;
         let put = self.maps.frontends.put(&key.0, &value.to_bytes());
@@ -296,6 +299,10 @@ impl Services {
             self.leave(&old.slots);
         }
         Ok(())
+    }
+
+    fn slots_of(&mut self, backends: &[Backend]) -> Result<Vec<u32>, BpfError> {
+        backends.iter().map(|backend| self.slot_of(backend)).collect()
     }
 
     /// The place of a backend, with the way there as it is now.

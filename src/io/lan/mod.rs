@@ -310,7 +310,10 @@ async fn read_peers(fd: Rc<AsyncFd>, mailer: Mailer<Message>) {
             match socket::receive_datagram(fd.as_fd(), &mut buffer) {
                 Ok(Some((length, source, ttl))) => {
                     if ttl == socket::PEER_TTL && length <= MAX_PEER_BYTES {
-                        mailer.send(wiring::IPAM, Message::Peer(source, buffer[..length].into()));
+                        let packet: Arc<[u8]> = buffer[..length].into();
+                        for to in [wiring::IPAM, wiring::SERVICE] {
+                            mailer.send(to, Message::Peer(source, Arc::clone(&packet)));
+                        }
                     }
                 }
                 Ok(None) => {

@@ -1,5 +1,6 @@
 //! v1 Service.
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::faults::Faults;
 use super::names;
@@ -10,6 +11,9 @@ use crate::api::object::{
 };
 use crate::arrange::Gather;
 use crate::proto::value::{Mark, Value};
+
+/// `sessionAffinityConfig.clientIP.timeoutSeconds` where it is not written: three hours.
+const AFFINITY_SECONDS: u64 = 10_800;
 
 /// Reads a Service, complains about what the schema cannot express, and fills in the defaults.
 pub(super) fn decode(meta: Meta, value: &mut Value, faults: &mut Faults) -> Service {
@@ -36,13 +40,16 @@ pub(super) fn decode(meta: Meta, value: &mut Value, faults: &mut Faults) -> Serv
         },
         ip_families_v6: texts(spec, "ipFamilies").map(|family| family == "IPv6").collect(),
         publish_not_ready: flag(spec, "publishNotReadyAddresses"),
+        internal_traffic_local: text(spec, "internalTrafficPolicy") == Some("Local"),
+        session_affinity: session_affinity(spec),
+        source_ranges: texts(spec, "loadBalancerSourceRanges").map(Str::from).collect(),
+        health_check_node_port: port_number(spec, "healthCheckNodePort").unwrap_or(0),
         status_ips: status_ips(value),
     };
     let at = value.member("spec").map_or(value.mark, |member| member.mark);
     check_ports(spec, &service, at, faults);
     check_type(spec, &service, faults);
     check_families(spec, faults);
-    warn_no_effect(spec, faults);
     set_defaults(value.entry("spec"), &service);
     service
 }
@@ -141,6 +148,13 @@ fn cluster_ips(spec: &Value) -> Vec<IpAddr> {
     ips
 }
 
+fn session_affinity(spec: &Value) -> Option<Duration> {
+    let path = ["sessionAffinityConfig", "clientIP", "timeoutSeconds"];
+    let seconds = spec.path(&path).and_then(Value::as_int).and_then(|it| u64::try_from(it).ok());
+    let timeout = Duration::from_secs(seconds.unwrap_or(AFFINITY_SECONDS));
+    (text(spec, "sessionAffinity") == Some("ClientIP")).then_some(timeout)
+}
+
 fn status_ips(value: &Value) -> Vec<IpAddr> {
     let ingress = value.path(&["status", "loadBalancer", "ingress"]);
     let entries = ingress.map_or(&[][..], Value::items);
@@ -178,7 +192,7 @@ fn check_ports(spec: &Value, service: &Service, at: Mark, faults: &mut Faults) {
             faults.error(mark_of(port, "port"), field("port"), message);
         }
         if port_number(port, "nodePort").is_some_and(|port| port > 0) {
-            let message = "node ports are not opened by this version, ignored";
+            let message = "node ports are opened with --kube-proxy-replacement only";
             faults.warn(mark_of(port, "nodePort"), field("nodePort"), message);
         }
     }
@@ -238,18 +252,6 @@ fn check_families(spec: &Value, faults: &mut Faults) {
     {
         let message = format!("must be the first of clusterIPs, `{first}`");
         faults.error(member.mark, "spec.clusterIP", message);
-    }
-}
-
-/// Settings that Kubernetes would honour and this version does not.
-fn warn_no_effect(spec: &Value, faults: &mut Faults) {
-    let values =
-        [("sessionAffinity", "ClientIP"), ("internalTrafficPolicy", "Local"), ("type", "NodePort")];
-    for (field, value) in values {
-        if text(spec, field) == Some(value) {
-            let message = format!("{value} is not supported yet, ignored");
-            faults.warn(mark_of(spec, field), format!("spec.{field}"), message);
-        }
     }
 }
 

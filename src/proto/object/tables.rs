@@ -170,7 +170,7 @@ const SERVICE: &[Field] = &[
             ),
             opt("loadBalancerIP", Str),
             opt("loadBalancerClass", Text(names::qualified_name)),
-            dead("loadBalancerSourceRanges", List(&Text(names::cidr))),
+            opt("loadBalancerSourceRanges", List(&Text(names::cidr))),
             opt("externalName", Text(names::dns_subdomain)),
             opt("externalTrafficPolicy", Enum(&["Cluster", "Local"])),
             opt("internalTrafficPolicy", Enum(&["Cluster", "Local"])),

@@ -2,17 +2,20 @@
 //! that `pilus service list` and its sisters print.
 //!
 //! The shapes are those of `pilus.dev/v1alpha1`; fields are only ever added.
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::moment::{Moment, rfc3339};
 use super::object::{protocol, service_type};
 use super::state::State;
+use crate::api::address::Port;
 use crate::api::announce::Role;
 use crate::api::datapath::Transport;
 use crate::api::endpoint::{Endpoint, ServicePort};
 use crate::api::meta::{Kind, NamespacedName, ObjectKey, Origin};
-use crate::api::object::{Service, ServiceType};
+use crate::api::object::{PortProtocol, Service, ServiceType};
 use crate::api::route::ListenerProtocol;
+use crate::api::service::{Backend, Frontend, FrontendKind, Reach};
 use crate::arrange::Arrange;
 use crate::proto::value::{Data, Value};
 
@@ -43,11 +46,18 @@ pub(super) const fn role(role: Role) -> &'static str {
     }
 }
 
-/// Every virtual address and port of every Service: `id`, `frontend`, `type`, `service`, `servedBy`,
-/// `backends`, and `holder`, `role`, `interface` if it is announced. `id` counts the lines and is not
+/// Every virtual address and port of every Service: `id`, `frontend`, `type`, `service`, `servedBy` (`proxy`, `kernel` or
+/// null), `backends` (with `reach`, and `via` for direct return, where the kernel serves), and `holder`, `role`,
+/// `interface` if it is announced. Cluster addresses and node ports are there if they are served. `id` counts the lines and is not
 /// kept from one call to the next.
 pub(super) fn services(state: &State) -> Vec<Value> {
     let mut all = Vec::new();
+    let mut further: HashMap<&NamespacedName, Vec<&Frontend>> = HashMap::new();
+    for it in &state.balancing.frontends {
+        if matches!(it.kind, FrontendKind::ClusterIp | FrontendKind::NodePort) {
+            further.entry(&it.service).or_default().push(it);
+        }
+    }
     for service in state.view.objects.services.values() {
         let balanced = service.kind == ServiceType::LoadBalancer;
         let addresses = if balanced { state.addresses_of(service) } else { Vec::new() };
@@ -55,8 +65,13 @@ pub(super) fn services(state: &State) -> Vec<Value> {
         for &address in addresses.iter().chain(external) {
             for port in &service.ports {
                 let id = all.len() + 1;
-                all.push(frontend(state, service, id, address, port.port, protocol(port.protocol)));
+                all.push(frontend(state, service, id, address, port.port, port.protocol));
             }
+        }
+        let name = &service.meta.name;
+        for served in further.get(name).into_iter().flatten() {
+            let (port, id) = (served.port.0, all.len() + 1);
+            all.push(frontend(state, service, id, served.address, port, served.protocol));
         }
     }
     all
@@ -68,15 +83,27 @@ fn frontend(
     id: usize,
     address: IpAddr,
     port: u16,
-    protocol: &str,
+    spec: PortProtocol,
 ) -> Value {
-    let transport = if protocol == "UDP" { Transport::Udp } else { Transport::Tcp };
-    let listener =
-        state.listeners.by_address.get(&(address, crate::api::address::Port(port), transport));
+    let protocol = protocol(spec);
+    let transport = if spec == PortProtocol::Udp { Transport::Udp } else { Transport::Tcp };
+    let listener = state.listeners.by_address.get(&(address, Port(port), transport));
     let listener = listener.filter(|listener| listener.service == service.meta.name);
-    let backends = match listener {
-        Some(_) => Vec::new(),
-        None => state.endpoints_of(&service.meta.name, port).iter().map(backend_endpoint).collect(),
+    let name_of = &service.meta.name;
+    let served = state.frontend(name_of, address, Port(port), spec);
+    let endpoints = || {
+        let port = ServicePort { service: name_of.clone(), port: Port(port), protocol: spec };
+        state.endpoints_of(&port)
+    };
+    let (served_by, backends) = match (listener, served) {
+        (Some(_), _) => ("proxy".into(), Vec::new()),
+        (None, Some(served)) => {
+            let reached = |it: &Endpoint| with_reach(backend_endpoint(it), it, served);
+            ("kernel".into(), endpoints().iter().map(reached).collect())
+        }
+        (None, None) => {
+            (Value::new(Data::Null), endpoints().iter().map(backend_endpoint).collect())
+        }
     };
     let frontend = Value::map()
         .with("address", address.to_string())
@@ -87,7 +114,7 @@ fn frontend(
         .with("frontend", frontend)
         .with("type", service_type(service.kind))
         .with("service", name(&service.meta.name))
-        .with("servedBy", listener.map_or(Value::new(Data::Null), |_| "proxy".into()))
+        .with("servedBy", served_by)
         .with("backends", backends);
     match state.announcement(address) {
         None => json,
@@ -95,6 +122,20 @@ fn frontend(
             .with_some("holder", entry.holder.as_deref())
             .with("role", role(entry.role))
             .with("interface", &*entry.interface),
+    }
+}
+
+/// How a backend is reached, if connections go there.
+fn with_reach(json: Value, endpoint: &Endpoint, served: &Frontend) -> Value {
+    let mut all = served.backends.iter().chain(&*served.local_backends);
+    let Some(Backend { reach, .. }) = all.find(|it| it.address == endpoint.address) else {
+        return json;
+    };
+    match reach {
+        Reach::Local => json.with("reach", "local"),
+        Reach::Host => json.with("reach", "host"),
+        Reach::Node(node) => json.with("reach", "direct-return").with("via", node.to_string()),
+        Reach::Elsewhere => json.with("reach", "node-address"),
     }
 }
 
@@ -122,11 +163,15 @@ pub(super) fn service_ports(state: &State) -> Vec<ServicePort> {
     ports
 }
 
-/// The backends of one Service port: `service`, `port`, `address`, `state`, `node`, `pod`.
+/// The backends of one Service port: `service`, `port`, `protocol`, `address`, `state`,
+/// `node`, `pod`.
 pub(super) fn endpoints_of_port(state: &State, port: &ServicePort) -> Vec<Value> {
-    let endpoints = state.endpoints_of(&port.service, port.port.0).iter();
+    let endpoints = state.endpoints_of(port).iter();
     let item = |endpoint: &Endpoint| {
-        let mut json = Value::map().with("service", name(&port.service)).with("port", port.port.0);
+        let mut json = Value::map()
+            .with("service", name(&port.service))
+            .with("port", port.port.0)
+            .with("protocol", protocol(port.protocol));
         for member in backend_endpoint(endpoint).members() {
             json.set(&member.key, member.value.clone());
         }

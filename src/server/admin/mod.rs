@@ -1,7 +1,7 @@
 //! Answers the questions of the command line and of Prometheus.
 //!
 //! In: `View` (store), `Announcements` (announce), `Endpoints` (endpoint), `Listeners` and `Routes`
-//! (datapath, route), `Assignments` (ipam), `Programmed` and `DatapathReport` (bpf), all whole states.
+//! (datapath, route), `Assignments` (ipam), `Balancing` (service), `Programmed` and `DatapathReport` (bpf), all whole states.
 //! Out: nothing; it cannot change anything. Its tasks answer HTTP/1.1 on the admin address (`unix:PATH` or a
 //! loopback `HOST:PORT`) and on the metrics address, with `curl --unix-socket PATH http://pilus/v1/status`
 //! as well as with the command line:

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use super::moment::rfc3339;
 use super::resource;
 use super::state::State;
+use crate::api::address::Port;
+use crate::api::endpoint::ServicePort;
 use crate::api::meta::{Kind, Labels, Meta, NamespacedName, ObjectKey};
 use crate::api::object::{
     EndpointSlice, Lease, Node, Pod, PortProtocol, Secret, Service, ServiceType, TargetPort,
@@ -400,7 +402,11 @@ fn subset(ready: Vec<Value>, not_ready: Vec<Value>, ports: Value) -> Value {
 fn subsets(state: &State, service: &Service) -> Value {
     let mut all = Vec::new();
     for port in &service.ports {
-        let endpoints = state.endpoints_of(&service.meta.name, port.port);
+        let endpoints = state.endpoints_of(&ServicePort {
+            service: service.meta.name.clone(),
+            port: Port(port.port),
+            protocol: port.protocol,
+        });
         let mut by_target: std::collections::BTreeMap<u16, (Vec<Value>, Vec<Value>)> =
             std::collections::BTreeMap::new();
         for endpoint in endpoints {

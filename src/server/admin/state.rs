@@ -10,9 +10,10 @@ use crate::api::config::Config;
 use crate::api::datapath::{DatapathReport, Programmed, Transport};
 use crate::api::endpoint::{Endpoint, Endpoints, ServicePort};
 use crate::api::meta::{Kind, NamespacedName, ObjectKey};
-use crate::api::object::Service;
+use crate::api::object::{PortProtocol, Service};
 use crate::api::query::View;
 use crate::api::route::{Listener, ListenerTable, RouteTable};
+use crate::api::service::{Balancing, Frontend};
 use crate::arrange::Arrange;
 use crate::kernel::{Mailer, ServerReport, Time};
 
@@ -31,9 +32,11 @@ pub(super) struct State {
     pub(super) announcements: Arc<Announcements>,
     pub(super) programmed: Option<Arc<Programmed>>,
     pub(super) datapath: Arc<DatapathReport>,
+    pub(super) services: Arc<DatapathReport>,
     pub(super) endpoints: Arc<Endpoints>,
     pub(super) routes: Arc<RouteTable>,
     pub(super) listeners: Arc<ListenerTable>,
+    pub(super) balancing: Arc<Balancing>,
     pub(super) mailer: Option<Mailer<Message>>,
     pub(super) counters: Vec<Counters>,
 }
@@ -58,9 +61,11 @@ impl State {
             announcements: Arc::default(),
             programmed: None,
             datapath: Arc::default(),
+            services: Arc::default(),
             endpoints: Arc::default(),
             routes: Arc::default(),
             listeners: Arc::default(),
+            balancing: Arc::default(),
             mailer: None,
             counters: Vec::new(),
         }
@@ -74,9 +79,11 @@ impl State {
             Message::Announcements(announcements) => self.announcements = announcements,
             Message::Programmed(programmed) => self.programmed = Some(programmed),
             Message::DatapathReport(report) => self.datapath = report,
+            Message::ServiceReport(report) => self.services = report,
             Message::Endpoints(endpoints) => self.endpoints = endpoints,
             Message::Routes(routes) => self.routes = routes,
             Message::Listeners(listeners) => self.listeners = listeners,
+            Message::Balancing(balancing) => self.balancing = balancing,
             other => log::debug!("the admin server has no use for {}", name_of(&other)),
         }
     }
@@ -86,9 +93,8 @@ impl State {
     }
 
     /// The backends of one Service port; none if it is not known.
-    pub(super) fn endpoints_of(&self, service: &NamespacedName, port: u16) -> &[Endpoint] {
-        let key = ServicePort { service: service.clone(), port: Port(port) };
-        self.endpoints.by_port.get(&key).map_or(&[], |list| list)
+    pub(super) fn endpoints_of(&self, port: &ServicePort) -> &[Endpoint] {
+        self.endpoints.by_port.get(port).map_or(&[], |list| list)
     }
 
     /// The LoadBalancer addresses of a Service, as the status shows them.
@@ -101,6 +107,20 @@ impl State {
             .or_else(|| self.view.statuses.get(&key).and_then(|shown| shown.load_balancer.as_ref()))
             .unwrap_or(&service.status_ips)
             .clone()
+    }
+
+    /// What the service programs do at one place for a Service.
+    pub(super) fn frontend(
+        &self,
+        service: &NamespacedName,
+        address: IpAddr,
+        port: Port,
+        protocol: PortProtocol,
+    ) -> Option<&Arc<Frontend>> {
+        let all = &self.balancing.frontends;
+        let place = (address, port, protocol);
+        let at = all.binary_search_by(|it| (it.address, it.port, it.protocol).cmp(&place)).ok()?;
+        all.get(at).filter(|it| it.service == *service)
     }
 
     /// What is announced for one address, on the interface where most is known: a holder first.

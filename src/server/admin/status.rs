@@ -195,6 +195,7 @@ fn datapath(state: &State) -> Value {
         .datapath
         .lines
         .iter()
+        .chain(&state.services.lines)
         .map(|(name, value)| Value::map().with("name", &**name).with("value", value.as_str()));
     let mut json = Value::map().with("enabled", !state.config.no_bpf);
     if let Some(programmed) = &state.programmed {
@@ -262,6 +263,7 @@ pub(super) fn config(config: &Config) -> BTreeMap<&'static str, String> {
         ("ingress-http-port", config.host_ports.0.to_string()),
         ("ingress-https-port", config.host_ports.1.to_string()),
         ("interfaces", join(config.interfaces.iter().map(ToString::to_string).collect())),
+        ("kube-proxy-replacement", config.kube_proxy_replacement.to_string()),
         ("l2-announcements-advert-interval", format!("{:?}", config.advert_interval)),
         ("kubernetes", config.kubernetes.as_ref().map_or(String::new(), ToString::to_string)),
         ("loadbalancer-l7-algorithm", "round_robin".to_owned()),

@@ -6,13 +6,6 @@ use crate::api::address::{IfIndex, MacAddr};
 use crate::api::config::Config;
 use crate::api::interface::{Interface, Interfaces, Prefix};
 
-/// Names of interfaces that lead to containers and tunnels, never to the LAN. Taken only if `--interface`
-/// or a policy names them.
-const NOT_LAN: &[&str] = &[
-    "br-", "cali", "cilium_", "cni", "docker", "flannel", "kube-", "lxc", "podman", "veth",
-    "virbr", "vxlan",
-];
-
 /// Every interface that could announce.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Lan {
@@ -62,8 +55,8 @@ impl LanInterface {
     fn new(config: &Config, interface: &Interface) -> Self {
         let named = config.interfaces.contains(&interface.name);
         let permitted = named || config.interfaces.is_empty();
-        let container = NOT_LAN.iter().any(|stem| interface.name.starts_with(stem));
-        let global = interface.addresses.iter().any(|own| is_global(own.address));
+        let container = interface.leads_to_containers();
+        let global = interface.has_global_address();
         Self {
             index: interface.index,
             name: Arc::clone(&interface.name),
@@ -78,7 +71,7 @@ impl LanInterface {
 
     /// Whether `address` lies in a subnet of the interface.
     pub(super) fn contains(&self, address: IpAddr) -> bool {
-        self.addresses.iter().any(|own| prefix_contains(own, address))
+        self.addresses.iter().any(|own| own.contains(address))
     }
 
     /// The address from which this node advertises `address`: for IPv4 the lowest one in whose subnet it
@@ -89,7 +82,7 @@ impl LanInterface {
         match address {
             IpAddr::V4(_) => own
                 .clone()
-                .find(|own| prefix_contains(own, address))
+                .find(|own| own.contains(address))
                 .or_else(|| own.next())
                 .map(|own| own.address),
             IpAddr::V6(_) => own.map(|own| own.address).find(|own| is_link_local(*own)),
@@ -107,20 +100,4 @@ fn is_link_local(address: IpAddr) -> bool {
         IpAddr::V4(address) => address.is_link_local(),
         IpAddr::V6(address) => address.is_unicast_link_local(),
     }
-}
-
-fn is_global(address: IpAddr) -> bool {
-    !is_link_local(address) && !address.is_loopback()
-}
-
-fn prefix_contains(prefix: &Prefix, address: IpAddr) -> bool {
-    let (own, other, width) = match (prefix.address, address) {
-        (IpAddr::V4(own), IpAddr::V4(other)) => {
-            (u128::from(u32::from(own)), u128::from(u32::from(other)), 32)
-        }
-        (IpAddr::V6(own), IpAddr::V6(other)) => (u128::from(own), u128::from(other), 128),
-        _ => return false,
-    };
-    let host_bits = width - u32::from(prefix.length).min(width);
-    host_bits >= 128 || own >> host_bits == other >> host_bits
 }

@@ -143,6 +143,7 @@ fn standby_inputs(addresses: Vec<IpAddr>) -> Vec<Message> {
         up: true,
         loopback: false,
         port: false,
+        kind: "".into(),
         addresses: vec![Prefix { address: ip(5), length: 24 }],
     };
     let name = NamespacedName::new("default", "web");

@@ -113,6 +113,7 @@ fn interfaces(list: &[u32]) -> Message {
             up: true,
             loopback: false,
             port: false,
+            kind: "".into(),
             addresses: vec![],
         })
         .collect();

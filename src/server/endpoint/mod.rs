@@ -4,7 +4,7 @@
 //! was not made here; a Service without one has its EndpointSlices. For Services in files, where no
 //! controller does it, EndpointSlices are generated (`generate`), so that they can be looked at.
 //!
-//! In: `Objects` from the store. Out: `Endpoints` to the proxy and announce servers, `Statuses`
+//! In: `Objects` from the store. Out: `Endpoints` to the proxy, announce and service servers, `Statuses`
 //! (generated EndpointSlices, problems) to the store.
 mod generate;
 mod select;
@@ -54,7 +54,7 @@ struct Known {
     service: Arc<Service>,
     pods: Vec<Arc<Pod>>,
     slices: Vec<Arc<EndpointSlice>>,
-    by_port: Vec<(Port, Arc<[Endpoint]>)>,
+    by_port: Vec<(ServicePort, Arc<[Endpoint]>)>,
     generated: Vec<Arc<EndpointSlice>>,
 }
 
@@ -98,8 +98,7 @@ impl EndpointServer {
         for name in objects.services.keys() {
             let Some(known) = self.services.get(name) else { continue };
             for (port, list) in &known.by_port {
-                let port = ServicePort { service: name.clone(), port: *port };
-                endpoints.by_port.insert(port, Arc::clone(list));
+                endpoints.by_port.insert(port.clone(), Arc::clone(list));
             }
             generated.endpoint_slices.extend(known.generated.iter().map(Arc::clone));
         }
@@ -111,6 +110,7 @@ impl EndpointServer {
             self.send_endpoints(wiring::PROXY, out);
             self.send_endpoints(wiring::ANNOUNCE, out);
             self.send_endpoints(wiring::ADMIN, out);
+            self.send_endpoints(wiring::SERVICE, out);
         }
         let statuses = Statuses {
             problems: self.problems(objects),
@@ -153,8 +153,12 @@ impl EndpointServer {
             node: None,
             pod: None,
         };
+        let port = Port(backend.port);
         let elsewhere = addresses.into_iter().filter(|&address| is_elsewhere(address));
-        (ServicePort { service, port: Port(backend.port) }, elsewhere.map(endpoint).collect())
+        (
+            ServicePort { service, port, protocol: PortProtocol::Tcp },
+            elsewhere.map(endpoint).collect(),
+        )
     }
 
     fn problems(&self, objects: &Objects) -> Vec<Problem> {
@@ -230,7 +234,9 @@ impl Server<Message> for EndpointServer {
             return;
         }
         match peer {
-            wiring::PROXY | wiring::ANNOUNCE | wiring::ADMIN => self.send_endpoints(peer, out),
+            wiring::PROXY | wiring::ANNOUNCE | wiring::ADMIN | wiring::SERVICE => {
+                self.send_endpoints(peer, out);
+            }
             wiring::RESOLVER => out.send(peer, Message::Resolve(Arc::clone(&self.names))),
             wiring::STORE => out.send(peer, Message::Statuses(Arc::clone(&self.statuses))),
             _ => {}
@@ -261,12 +267,13 @@ fn compute_service(
     slices: &[Arc<EndpointSlice>],
 ) -> Known {
     let targets: Vec<Target> = pods.iter().flat_map(|pod| select::targets(service, pod)).collect();
-    let mut by_port: Vec<(Port, Arc<[Endpoint]>)> = Vec::new();
-    // TCP first: where TCP and UDP have the same number, the proxy speaks TCP.
-    let mut specs: Vec<_> = service.ports.iter().enumerate().collect();
-    specs.arrange_by_key(|(_, spec)| spec.protocol != PortProtocol::Tcp);
-    for (at, spec) in specs {
-        let port = Port(spec.port);
+    let mut by_port: Vec<(ServicePort, Arc<[Endpoint]>)> = Vec::new();
+    for (at, spec) in service.ports.iter().enumerate() {
+        let port = ServicePort {
+            service: service.meta.name.clone(),
+            port: Port(spec.port),
+            protocol: spec.protocol,
+        };
         if by_port.iter().any(|(known, _)| *known == port) {
             continue;
         }

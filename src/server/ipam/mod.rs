@@ -2,7 +2,7 @@
 //!
 //! **In**: [`Message::Objects`] (pools, and Services of every origin), [`Message::Peer`] (other nodes'
 //! claims), [`Message::Restored`] (own claims from before a restart).
-//! **Out**: [`Message::Assignments`] to announce, datapath, route and store; [`Message::Statuses`] to store;
+//! **Out**: [`Message::Assignments`] to announce, datapath, route, service and store; [`Message::Statuses`] to store;
 //! [`Message::SendPeers`] to the LAN; [`Message::Save`] to the state directory.
 //!
 //! # Agreement without a leader
@@ -94,8 +94,14 @@ pub fn check(objects: &Objects, config: &Config) -> Vec<Problem> {
 /// The name of the state file.
 pub const STATE_NAME: &str = "addresses";
 /// Who is told which Service has which address.
-const READERS: [ServerId; 5] =
-    [wiring::ANNOUNCE, wiring::DATAPATH, wiring::ROUTE, wiring::STORE, wiring::ADMIN];
+const READERS: [ServerId; 6] = [
+    wiring::ANNOUNCE,
+    wiring::DATAPATH,
+    wiring::ROUTE,
+    wiring::SERVICE,
+    wiring::STORE,
+    wiring::ADMIN,
+];
 /// How long an address must have stayed the same before it counts as in use. Longer than files of one
 /// change take to arrive, and shorter than it takes to announce a new address (it is probed for first): what
 /// a client can reach does not move. Each node adds up to a quarter of it, by its name, so that usually one

@@ -4,19 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::pool::{Family, Pools};
+use crate::api::class::is_our_load_balancer;
 use crate::api::meta::{Kind, NamespacedName, ObjectKey, Str};
-use crate::api::object::{ExternalTrafficPolicy, IpFamilyPolicy, Service, ServiceType};
+use crate::api::object::{ExternalTrafficPolicy, IpFamilyPolicy, Service};
 use crate::api::problem::{Problem, Severity};
 use crate::api::selector::LabelSelector;
-
-/// The values of `spec.loadBalancerClass` that are ours besides none at all: Cilium's two (LB-11), and our
-/// own names for the same.
-pub const CLASSES: [&str; 4] = [
-    "io.cilium/bgp-control-plane",
-    "io.cilium/l2-announcer",
-    "pilus.dev/lb",
-    "pilus.dev/l2-announcer",
-];
 
 /// How many addresses one Service can ask for; more are named in a problem and left out. Keeps a typing
 /// error (or a hostile neighbor's claims) from growing without bound.
@@ -46,8 +38,7 @@ pub struct ServiceView {
 impl ServiceView {
     /// Whether LB-IPAM is responsible for the Service at all (LB-11).
     pub fn is_ours(service: &Service) -> bool {
-        service.kind == ServiceType::LoadBalancer
-            && service.load_balancer_class.as_ref().is_none_or(|class| CLASSES.contains(&&**class))
+        is_our_load_balancer(service)
     }
 
     /// Reads the Service's wishes; what cannot be read goes to `problems`.

@@ -164,7 +164,7 @@ impl Cluster {
     fn of_source(&self, wish: &Wish<'_>) -> &Rc<Member> {
         let table = self.table.get_or_init(|| {
             let addresses: Vec<_> = self.members.iter().map(|m| m.host.address).collect();
-            maglev::table(&addresses, MAGLEV_SIZE)
+            maglev::table(&addresses, MAGLEV_SIZE).into_boxed_slice()
         });
         let slot = (wish.affinity % table.len() as u64) as usize;
         // Where the chosen one is not there, its clients spread over the others.

@@ -3,6 +3,9 @@ use std::time::Duration;
 
 use crate::io::tcp::Keepalive;
 
+/// Entries of a table by which sources are spread over endpoints. A prime; large enough that with a hundred endpoints their
+/// shares differ by about 1 %. 32 KiB.
+pub(super) const MAGLEV_SIZE: usize = 16_381;
 /// From the first byte of a request head to its last; slowloris lives from longer ones.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a client of HTTP/2 may take to confirm that it knows that its connection will end.
@@ -119,6 +122,3 @@ pub(super) const CLIENT_HELLO_BYTES: usize = 16 * 1024 + 5;
 /// Weighted routes whose turns are remembered from one table to the next. A hundred bytes each; who has more of them in
 /// use begins anew with those that were not asked for the longest.
 pub(super) const MAX_FORMER_TURNS: usize = 16_384;
-/// Entries of a Maglev table: a prime, large enough that with a hundred endpoints their shares differ by about 1 %.
-/// 32 KiB.
-pub(super) const MAGLEV_SIZE: usize = 16_381;

@@ -17,6 +17,7 @@ use crate::api::address::Port;
 use crate::api::config::Config;
 use crate::api::endpoint::{Endpoint, Endpoints, ServicePort};
 use crate::api::meta::NamespacedName;
+use crate::api::object::PortProtocol;
 use crate::api::route::{
     Action, Backend, Balance, CircuitBreaker, Listener, ListenerProtocol, ListenerTable,
     OutlierDetection, RetryBudget, Route, Target, UpstreamSettings, VirtualHost,
@@ -60,6 +61,7 @@ fn backends(weights: &[u32]) -> Vec<Backend> {
     let service = |i: usize| ServicePort {
         service: NamespacedName::new("default", &format!("web{i}")),
         port: Port(80),
+        protocol: PortProtocol::Tcp,
     };
     weights.iter().enumerate().map(|(i, &weight)| Backend::new(service(i), weight)).collect()
 }
@@ -113,7 +115,11 @@ fn a_refused_share_is_a_share() {
 
 #[test]
 fn turns_go_on_when_the_tables_are_replaced() {
-    let service = ServicePort { service: NamespacedName::new("default", "web"), port: Port(80) };
+    let service = ServicePort {
+        service: NamespacedName::new("default", "web"),
+        port: Port(80),
+        protocol: PortProtocol::Tcp,
+    };
     let endpoints = |ports: &[u16]| {
         let list = list(ports.iter().copied()).into();
         Arc::new(Endpoints { by_port: HashMap::from([(service.clone(), list)]) })

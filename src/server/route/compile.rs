@@ -14,7 +14,6 @@ use super::table::{ANY_HOST, Matcher, Rule, Rules, ServiceTable, TlsClaim, TlsCl
 use super::upstream::AppProtocol;
 use crate::api::address::Port;
 use crate::api::config::IngressMode;
-use crate::api::endpoint::ServicePort;
 use crate::api::meta::{NamespacedName, Str};
 use crate::api::object::{Ingress, IngressBackend, IngressTls, PathType, PortProtocol, Service};
 use crate::api::route::{Action, Backend, Listener, Target};
@@ -238,7 +237,7 @@ impl Compiler<'_, '_> {
         let namespace = &ingress.meta.name.namespace;
         let key = NamespacedName { namespace: Str::clone(namespace), name: Str::clone(name) };
         match self.context.service_port(&key, port, PortProtocol::Tcp) {
-            Ok(found) => self.forward(ingress, key, &found, field),
+            Ok(found) => self.forward(ingress, &found, field),
             Err((part, why)) => {
                 let message = format!("{why}; requests get 503");
                 self.context.report.ingress_error(
@@ -252,14 +251,8 @@ impl Compiler<'_, '_> {
     }
 
     /// To a port of a Service, with TLS if a policy asks for it.
-    fn forward(
-        &mut self,
-        ingress: &Ingress,
-        service: NamespacedName,
-        found: &FoundPort<'_>,
-        field: &str,
-    ) -> Action {
-        let port = ServicePort { service, port: found.port() };
+    fn forward(&mut self, ingress: &Ingress, found: &FoundPort<'_>, field: &str) -> Action {
+        let port = found.port();
         let protocol = AppProtocol::parse(found.spec.app_protocol.as_deref());
         let settings = self.context.settings(found.service, protocol == AppProtocol::Http2);
         match self.policies.secured(&port.service, &found.spec.name, settings) {

@@ -12,6 +12,7 @@ use super::table::Regexes;
 use super::upstream;
 use crate::api::address::Port;
 use crate::api::config::Config;
+use crate::api::endpoint::ServicePort;
 use crate::api::meta::{Kind, NamespacedName, Str};
 use crate::api::object::{PortProtocol, Service, ServicePortRef, ServicePortSpec, ServiceType};
 use crate::api::objects::Objects;
@@ -178,9 +179,10 @@ impl<'a> Context<'a> {
 // === impl FoundPort ===
 
 impl FoundPort<'_> {
-    /// Its number.
-    pub(super) const fn port(&self) -> Port {
-        Port(self.spec.port)
+    /// As the endpoint server knows it.
+    pub(super) fn port(&self) -> ServicePort {
+        let service = self.service.meta.name.clone();
+        ServicePort { service, port: Port(self.spec.port), protocol: self.spec.protocol }
     }
 }
 

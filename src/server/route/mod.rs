@@ -155,6 +155,7 @@ impl RouteServer {
             }
             out.send(wiring::DATAPATH, Message::Routes(Arc::clone(&self.routes)));
             out.send(wiring::ADMIN, Message::Routes(Arc::clone(&self.routes)));
+            out.send(wiring::SERVICE, Message::Routes(Arc::clone(&self.routes)));
         }
         self.since.update(&self.compiled.gateway.gateways, self.routes.generation);
         self.report(out);
@@ -278,7 +279,7 @@ impl Server<Message> for RouteServer {
             return;
         }
         match peer {
-            wiring::DATAPATH | wiring::ADMIN => {
+            wiring::DATAPATH | wiring::ADMIN | wiring::SERVICE => {
                 out.send(peer, Message::Routes(Arc::clone(&self.routes)))
             }
             wiring::STORE => out.send(peer, Message::Statuses(Arc::clone(&self.statuses))),

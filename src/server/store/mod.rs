@@ -28,7 +28,7 @@ use crate::kernel::{Outbox, Retired, Server, ServerId, Time};
 /// Those who make objects from objects.
 const MAKERS: [ServerId; 2] = [wiring::ENDPOINT, wiring::ROUTE];
 /// Those who want to see complete snapshots only.
-const USERS: [ServerId; 2] = [wiring::IPAM, wiring::ANNOUNCE];
+const USERS: [ServerId; 3] = [wiring::SERVICE, wiring::IPAM, wiring::ANNOUNCE];
 
 /// How often the makers are asked before the users see the snapshot even though it still changes. What
 /// is made is made from what was read, so twice is enough; more would be a loop of two makers.

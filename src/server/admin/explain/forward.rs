@@ -295,7 +295,7 @@ fn explain_backend(steps: &mut Steps, state: &State, backend: &Backend, total: u
         }
     }
     let known = state.endpoints.by_port.contains_key(service);
-    let endpoints = state.endpoints_of(&service.service, service.port.0);
+    let endpoints = state.endpoints_of(service);
     let any_ready = endpoints.iter().any(|it| it.ready && !it.terminating);
     let is_chosen =
         |it: &&Endpoint| if any_ready { it.ready && !it.terminating } else { it.terminating };

@@ -145,7 +145,7 @@ impl<'c, 'a> Backends<'c, 'a> {
         }
         let http2 = is_http && (of.traffic == Traffic::Grpc || app == AppProtocol::Http2);
         let settings = self.context.settings(found.service, http2);
-        let port = ServicePort { service: name, port: found.port() };
+        let port = found.port();
         let settings = match secured {
             None => settings,
             // The policy's own status says what is wrong with it.
@@ -190,7 +190,8 @@ impl<'c, 'a> Backends<'c, 'a> {
             namespace: Str::clone(&name.namespace),
             name: format!("xbackend/{}", name.name).into(),
         };
-        let port = ServicePort { service, port: crate::api::address::Port(backend.port) };
+        let port = crate::api::address::Port(backend.port);
+        let port = ServicePort { service, port, protocol: PortProtocol::Tcp };
         Ok((Target::Service(port), Arc::new(settings)))
     }
 
