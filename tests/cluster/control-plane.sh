@@ -59,7 +59,7 @@ for name in "$@"; do
         client $name 10257 --service-account-private-key-file="$CERTS/sa.key" --root-ca-file="$CERTS/ca.crt" \
             --cluster-signing-cert-file="$CERTS/ca.crt" --cluster-signing-key-file="$CERTS/ca.key" \
             --use-service-account-credentials=true --service-cluster-ip-range=10.96.0.0/16 \
-            --allocate-node-cidrs=false --kube-api-qps=300 --kube-api-burst=600
+            --allocate-node-cidrs=false --kube-api-qps=300 --kube-api-burst=600 --node-monitor-grace-period=20s
         ;;
     kube-scheduler) client $name 10259 ;;
     *) echo "control-plane.sh: what is $name?" >&2 && exit 2 ;;

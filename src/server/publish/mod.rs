@@ -48,6 +48,8 @@ const LATER: Duration = Duration::from_secs(30);
 const SETTLE: Duration = Duration::from_secs(10);
 /// How often the same is written to one object within [`LATER`].
 const MAX_REPEATS: u32 = 5;
+/// What is wrong for a moment, while objects that belong together arrive, is no Event.
+const STANDING: Duration = Duration::from_secs(1);
 /// Changes of a moment are written together.
 const GATHER: Duration = Duration::from_millis(20);
 
@@ -160,24 +162,39 @@ impl Publish {
     }
 
     fn tell_events(&mut self, now: Time) {
-        for id in self.events.of(&self.view.problems, self.unix(now).as_secs()) {
-            self.touch(now, Target::Event(id));
+        if self.leading_since.is_none() {
+            return;
+        }
+        let unix = self.unix(now).as_secs();
+        let seen = &self.seen;
+        let uid = |key: &ObjectKey| seen.get(key).map(|seen| Str::clone(&seen.uid));
+        for id in self.events.of(&self.view.problems, &uid, unix) {
+            let target = Target::Event(id);
+            if !self.dirty.contains(&target) {
+                self.waiting.entry(target).or_insert(now + STANDING);
+            }
         }
     }
 
     fn saw(&mut self, now: Time, objects: &SeenObjects) {
+        let mut another = false;
         for (key, seen) in objects.iter() {
             if seen.is_none() {
                 self.patched.remove(key);
             }
-            match seen {
+            let before = match seen {
                 Some(seen) => self.seen.insert(key.clone(), Arc::clone(seen)),
                 None => self.seen.remove(key),
             };
+            another |= before.map(|before| Str::clone(&before.uid))
+                != seen.as_ref().map(|it| Str::clone(&it.uid));
             self.touch(now, Target::Status(key.clone()));
             if seen.as_ref().is_none_or(|seen| seen.applied.is_some()) {
                 self.touch(now, Target::Made(key.clone()));
             }
+        }
+        if another {
+            self.tell_events(now);
         }
     }
 
@@ -328,10 +345,13 @@ impl Publish {
         match &written.outcome {
             Ok(_) => self.allow(kind, out),
             Err((code, message)) => {
-                let is_event = matches!(target, Target::Event(_));
                 match code {
+                    0 | 429 | 500.. if let Target::Event(id) = target => {
+                        self.events.again(id);
+                        self.tell_events(now);
+                    }
                     // It was said before, or it cannot be said there.
-                    _ if is_event && *code != 0 => {}
+                    _ if matches!(target, Target::Event(_)) => {}
                     // Gone or changed meanwhile, and what is seen next decides; or the server has no time.
                     0 | 404 | 409 | 429 | 500.. => {
                         self.waiting.insert(target, now + AGAIN);
@@ -448,10 +468,13 @@ impl Server<Message> for Publish {
             for target in std::mem::take(&mut self.writing).into_values() {
                 if target == Target::Election {
                     self.election.written(None, now.since(Time::ZERO));
+                } else if let Target::Event(id) = target {
+                    self.events.again(id);
                 } else {
                     self.touch(now, target);
                 }
             }
+            self.tell_events(now);
         }
     }
 }

@@ -15,6 +15,8 @@ struct Bench {
     /// Objects: path, version, status, applied.
     objects: BTreeMap<ObjectKey, Seen>,
     version: u64,
+    /// Of the objects that are put from now on.
+    uid: &'static str,
     /// The next writes fail with these.
     failures: Vec<u16>,
 }
@@ -51,8 +53,16 @@ impl Bench {
         let config = Config { node: node.into(), ..Config::default() };
         let server = Publish::new(Arc::new(config), Duration::from_secs(1_000_000));
         let (log, objects, failures) = (Vec::new(), BTreeMap::new(), Vec::new());
-        let mut bench =
-            Self { server, now: Time::ZERO, lease: None, log, objects, version: 1, failures };
+        let mut bench = Self {
+            server,
+            now: Time::ZERO,
+            lease: None,
+            log,
+            objects,
+            version: 1,
+            uid: "u",
+            failures,
+        };
         let versions = BTreeMap::from([(Kind::Service, "v1".into())]);
         bench.handle(Message::Served(Arc::new(versions)));
         bench
@@ -95,7 +105,7 @@ impl Bench {
     fn put(&mut self, name: &str, status: &str, applied: Option<&str>) {
         self.version += 1;
         let seen = Seen {
-            uid: "u".into(),
+            uid: self.uid.into(),
             version: self.version.to_string().into(),
             status: status.into(),
             applied: applied.map(Str::from),
@@ -113,6 +123,9 @@ impl Bench {
         }
         if let Some(code) = self.failures.pop() {
             return Err((code, "no".into()));
+        }
+        if write.verb == Verb::Create {
+            return Ok("{}".into());
         }
         let name =
             write.path.split('/').nth(6).and_then(|it| it.split('?').next()).unwrap().to_owned();
@@ -137,7 +150,7 @@ impl Bench {
                 self.objects.remove(&service_key(&name));
                 self.see(&name);
             }
-            Verb::Create | Verb::Replace => {}
+            Verb::Create | Verb::Replace => unreachable!("only for Leases and Events"),
         }
         Ok("{}".into())
     }
@@ -277,4 +290,44 @@ fn a_version_that_is_too_old_is_not_forced() {
     bench.see("s");
     bench.run(Duration::from_secs(1));
     assert!(bench.status("s").contains("10.0.0.1"));
+}
+
+#[test]
+fn what_stays_wrong_is_an_event_once_for_each_object_that_has_the_name() {
+    let mut bench = Bench::new("n1");
+    bench.put("s", "{}", None);
+    bench.lead();
+    let complaint = |message: &str| {
+        let problem = Problem {
+            position: None,
+            object: Some(service_key("s")),
+            field: "spec".to_owned(),
+            message: message.to_owned(),
+            severity: Severity::Error,
+        };
+        let problems = Arc::from(vec![(1, problem)]);
+        Message::View(Arc::new(View { problems, ..View::default() }))
+    };
+    let events = |bench: &mut Bench| {
+        bench.run(Duration::from_secs(5));
+        bench.writes().iter().filter(|(_, path)| path.ends_with("/events")).count()
+    };
+    // Wrong for a moment: the object that it names comes next.
+    bench.handle(complaint("Gateway a/g does not exist"));
+    bench.run(Duration::from_millis(500));
+    bench.handle(complaint("no such filter"));
+    assert_eq!(events(&mut bench), 1);
+    bench.handle(complaint("no such filter"));
+    bench.put("s", "{}", None);
+    assert_eq!(events(&mut bench), 0, "it is said");
+    // Deleted and made again, the object is another one.
+    bench.uid = "v";
+    bench.put("s", "{}", None);
+    assert_eq!(events(&mut bench), 1);
+    // A server without time is told again, one that has the Event already is not.
+    for (code, told) in [(500, 2), (409, 1)] {
+        bench.failures = vec![code];
+        bench.handle(complaint(&format!("wrong until {code}")));
+        assert_eq!(events(&mut bench), told, "{code}");
+    }
 }
