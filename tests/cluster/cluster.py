@@ -260,11 +260,11 @@ def expect_one_answers(*addresses):
     answers.expect_one()
 
 
-def ask(address, host=None, path="/", method="GET", words=()):
-    """What curl gets outside the nodes: status, headers (names in small letters), body (read as JSON if it is)."""
-    named = ["-H", f"Host: {host}"] if host and not words else []
-    url = f"{'https' if words else 'http'}://{host if words else address}{path}"
-    text = run(*OUTSIDE, "curl", "-s", "-i", "-m", 5, "-X", method, *named, *words, url, fails=True)
+def ask(address, host=None, path="/", method="GET", more=(), trusted=()):
+    """What curl gets outside the nodes: status, headers (names in small letters), body (read as JSON if it is). `trusted`: over TLS."""
+    named = ["-H", f"Host: {host}"] if host and not trusted else []
+    url = f"https://{host}{path}" if trusted else f"http://{address}{path}"
+    text = run(*OUTSIDE, "curl", "-s", "-i", "-m", 5, "-X", method, *named, *trusted, *more, url, fails=True)
     head, _, body = text.partition("\n\n")
     lines = head.splitlines()
     if not lines:

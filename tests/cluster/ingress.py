@@ -198,8 +198,8 @@ def check_host_rules(crt):
     address = address_of("host-rules")
     trusted = trusting(crt, "foo.bar.com", address)
     # curl refuses a certificate that is not this one, or not for this host.
-    eventually("host rules: https://foo.bar.com is served", 20, lambda: ask(address, "foo.bar.com", "/", words=trusted)[0] == 200)
-    check("host rules: https://foo.bar.com/", ask(address, "foo.bar.com", "/", words=trusted), "foo-bar-com", "foo.bar.com", "/")
+    eventually("host rules: https://foo.bar.com is served", 20, lambda: ask(address, "foo.bar.com", "/", trusted=trusted)[0] == 200)
+    check("host rules: https://foo.bar.com/", ask(address, "foo.bar.com", "/", trusted=trusted), "foo-bar-com", "foo.bar.com", "/")
     check_rows("host rules", address, HOST_ROWS)
     return len(HOST_ROWS) + 1
 
