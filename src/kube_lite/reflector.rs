@@ -166,9 +166,10 @@ impl Reflector {
         let mut least = Duration::ZERO;
         if let Error::Refused(status) = error {
             if status.is_expired() {
-                // From the beginning; a continued list as well.
+                // From the beginning; a continued list as well. The server answers: what failed before is over.
                 self.version = None;
                 self.page = None;
+                self.backoff.reset();
             }
             least = Duration::from_secs(status.retry_after.unwrap_or_default().into());
         } else if self.version.is_none() {
@@ -249,6 +250,13 @@ mod tests {
         copy.failed(&error, 0);
         assert!(matches!(copy.step(0), Step::Wait(_)));
         assert!(matches!(copy.step(0), Step::List(_, true)));
+        // After a server that was away long as soon as after one that was not.
+        take_list(&mut copy, "12", "");
+        for _ in 0..5 {
+            copy.failed(&Error::Silent, 0);
+        }
+        copy.failed(&error, 0);
+        assert_eq!(copy.step(0), Step::Wait(Duration::from_millis(800)));
     }
 
     #[test]

@@ -60,7 +60,7 @@ def replaced(name, write, file):
         since = time.monotonic()
         follows(f"{name}2.test")
         FIGURES.append(f"credentials: {name}: {time.monotonic() - since:.1f} s after the API server came back and knew the old token no more")
-        expect("no complaint is left", "cannot be read" not in status(NODE), status(NODE))
+        eventually("no complaint is left", 60, lambda: "cannot be read" not in status(NODE))
         expect("the gateway answers", curl(gateway_address(), f"{name}2.test") == "200")
     finally:
         kubectl("patch", "httproute", "echo", "-n", "demo", "--type=merge", "-p", '{"spec":{"hostnames":["gate.test"]}}')

@@ -6,11 +6,13 @@ import struct
 import tarfile
 import threading
 
-from cluster import (CACHE, FIGURES, ROOT, apply, ask, condition, enter_outside, eventually, expect, get, kubectl, secret, trusting)
+from cluster import (CACHE, FIGURES, HOME, ROOT, apply, ask, condition, enter_outside, eventually, expect, get, kubectl, secret, trusting)
 
 EXAMPLES = ROOT / "manifests/examples"
-# Two of the files have objects of the same names: these go into a namespace of their own.
-APART = {"gateway-grpc-route": "examples-grpc", "gateway-grpc-tls-termination": "examples-grpc-tls"}
+# It has objects of the same names as another, and goes into a namespace of its own.
+APART = {"gateway-grpc-tls-termination": "examples-grpc-tls"}
+# Applied last: its addresses are not of this LAN, and nobody shall have one.
+POOL = EXAMPLES / "lb-ippool-l2policy.yaml"
 # Those of the Deployments in the files that are run; the others are left at none.
 RUN = {"details-v1", "productpage-v1", "echo-1", "echo-2", "exactpath", "prefixpath", "prefixpath2", "implpath", "implpath2", "my-nginx", "dns",
        "webpod"}
@@ -56,11 +58,11 @@ ASKED_TLS = [
     # Passed through: the certificate is the endpoint's.
     ("gateway", "cilium-tls-gateway", "nginx.cilium.rocks", "/", "my-nginx"),
 ]
-GATEWAYS = [("default", name) for name in ("my-gateway", "tls-gateway", "cilium-gw", "cilium-gateway", "cilium-tls-gateway", "dns-gateway")] + [
-    ("examples-grpc", "grpc"), ("examples-grpc-tls", "tls-gateway")]
+GATEWAYS = [("default", name) for name in ("my-gateway", "tls-gateway", "cilium-gw", "cilium-gateway", "cilium-tls-gateway", "dns-gateway", "grpc")] + [
+    ("examples-grpc-tls", "tls-gateway")]
 ROUTES = [("default", f"httproute/{name}") for name in ("http-app-1", "https-app-route-1", "https-app-route-2", "example-route-1", "header-http-echo",
                                                         "all-hosts")] + [
-    ("default", "tlsroute/nginx"), ("default", "udproute/dns"), ("default", "tcproute/dns"), ("examples-grpc", "grpcroute/yages"),
+    ("default", "tlsroute/nginx"), ("default", "udproute/dns"), ("default", "tcproute/dns"), ("default", "grpcroute/yages"),
     ("examples-grpc-tls", "grpcroute/grpc-route")]
 
 
@@ -93,18 +95,19 @@ def stand_in(deployment):
             container.pop(word, None)
 
 
-def make(text, namespace):
-    """Applies all objects of a file; of a Deployment, with programs that are here."""
-    text = kubectl("create", "--dry-run=client", "-n", namespace, "-o", "json", "-f", "-", input=text)
-    found = []
+def make(files, namespace):
+    """Applies all objects of these files; of a Deployment, with programs that are here."""
+    text = kubectl("create", "--dry-run=client", "-n", namespace, "-o", "json", *(f"--filename={file}" for file in files))
+    found = {}
     while text := text.strip():
         one, end = json.JSONDecoder().raw_decode(text)
-        found += one["items"] if one["kind"] == "List" else [one]
+        for one in one["items"] if one["kind"] == "List" else [one]:
+            if one["kind"] == "Deployment":
+                stand_in(one)
+            # A Gateway that is in two files is the same in both.
+            found[one["kind"], one["metadata"]["name"]] = one
         text = text[end:]
-    for one in found:
-        if one["kind"] == "Deployment":
-            stand_in(one)
-    kubectl("apply", "-n", namespace, "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": found}))
+    kubectl("apply", "-n", namespace, "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": list(found.values())}))
 
 
 def address_of(kind, name):
@@ -141,16 +144,24 @@ def name_query(address, name, protocol):
 
 
 def check_statuses():
-    for space, name in GATEWAYS:
-        eventually(f"Gateway {space}/{name} is Programmed", 30, lambda: condition(get("gateway", name, space)["status"]["conditions"], "Programmed")[0] == "True")
-    for space, name in ROUTES:
-        for wanted in ("Accepted", "ResolvedRefs"):
-            eventually(f"{space} {name} is {wanted}", 30, lambda: condition(
-                get(*name.split("/"), space)["status"]["parents"][0]["conditions"], wanted)[0] == "True")
+    kinds = "gateway,httproute,grpcroute,tlsroute,tcproute,udproute"
+
+    def all_true():
+        objects = {(one["metadata"]["namespace"], f"{one['kind'].lower()}/{one['metadata']['name']}"): one.get("status", {})
+                   for one in json.loads(kubectl("get", kinds, "-A", "-o", "json"))["items"]}
+        for space, name in GATEWAYS:
+            expect(f"{space} {name} is Programmed", condition(objects[space, f"gateway/{name}"]["conditions"], "Programmed")[0] == "True")
+        for space, name in ROUTES:
+            for wanted in ("Accepted", "ResolvedRefs"):
+                seen = condition(objects[space, name]["parents"][0]["conditions"], wanted)
+                expect(f"{space} {name} is {wanted}", seen[0] == "True", seen)
+        return True
+    eventually("all Gateways are Programmed, all routes Accepted and resolved", 30, all_true)
     status = get("ingress", "webpod-ingress-nginx", "default")["status"]
     expect("the Ingress of another class is left alone", status == {"loadBalancer": {}}, status)
-    row = kubectl("get", "ippool", "cilium-lb-ippool", "--no-headers").split()
-    expect("the pool of the examples", row[:4] == ["cilium-lb-ippool", "false", "False", "5"], row)
+    kubectl("apply", "-f", POOL)
+    eventually("the pool of the examples has five addresses", 20, lambda: kubectl(
+        "get", "ippool", "cilium-lb-ippool", "--no-headers").split()[:4] == ["cilium-lb-ippool", "false", "False", "5"])
 
 
 def check_answers(crt):
@@ -172,25 +183,24 @@ def check_answers(crt):
 def case_examples():
     """Each file of manifests/examples is accepted by the API server, and does in the cluster what it says."""
     files = sorted(EXAMPLES.glob("*.yaml"))
-    for file in files:
-        kubectl("apply", "--dry-run=server", "-n", "default", "-f", file)
+    kubectl("apply", "--dry-run=server", "-n", "default", "-f", EXAMPLES)
     spaces = ["default", *APART.values()]
     try:
         for space in spaces:
             apply(f"{{apiVersion: v1, kind: Namespace, metadata: {{name: {space}}}}}")
         crt = secret("demo-cert", "default", *NAMES)
         secret("grpc-certificate", "examples-grpc-tls", "grpc-echo.cilium.rocks")
-        make(WEBPOD, "default")
-        for file in files:
-            make(file.read_text(), APART.get(file.stem, "default"))
+        webpod = HOME / "run/webpod.yaml"
+        webpod.write_text(WEBPOD)
+        make([webpod, *(file for file in files if file.stem not in APART and file != POOL)], "default")
+        for stem, space in APART.items():
+            make([EXAMPLES / f"{stem}.yaml"], space)
         check_statuses()
-        for name in sorted(RUN):
-            kubectl("rollout", "status", f"deployment/{name}", "-n", "default", "--timeout=90s")
+        kubectl("wait", "--for=condition=Available", "deployment", "--all", "-n", "default", "--timeout=90s")
         check_answers(crt)
         FIGURES.append(f"examples: {len(files)} files: {len(GATEWAYS)} Gateways, {len(ROUTES)} routes, {len(ASKED) + len(ASKED_TLS) + 4} answers as they say")
     finally:
-        for file in files:
-            kubectl("delete", "--ignore-not-found", "--wait=false", "-n", APART.get(file.stem, "default"), "-f", file)
+        kubectl("delete", "--ignore-not-found", "--wait=false", "-n", "default", "-f", EXAMPLES)
         kubectl("delete", "--ignore-not-found", "-n", "default", "service/webpod", "deployment/webpod", "secret/demo-cert")
         kubectl("delete", "namespace", "--ignore-not-found", "--timeout=60s", *APART.values())
     eventually("nothing is left", 60, lambda: not json.loads(kubectl("get", "pod", "-n", "default", "-o", "json"))["items"])
