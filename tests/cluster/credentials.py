@@ -2,19 +2,12 @@
 
 The API server gives out no token for less than ten minutes; one that is bound to a Secret ends with that Secret.
 """
+import json
 import os
 import time
 
-from cluster import (BINARY, FIGURES, HERE, HOME, agent, curl, end, eventually, expect, gateway_address, kubectl, run, served, status)
-
-NODE = "n1"
-
-
-def bound_token(name):
-    """A token of the service account that is good as long as the Secret `name` is there."""
-    kubectl("create", "secret", "generic", name, "-n", "kube-system")
-    return kubectl("create", "token", "pilus", "-n", "kube-system", "--duration=1h", "--bound-object-kind=Secret",
-                   f"--bound-object-name={name}").strip()
+from cluster import (BINARY, FIGURES, HERE, HOME, NODES, Load, agent, control_plane, end, eventually, expect, get, kubectl, process, run, served, status,
+                     targets)
 
 
 def kubeconfig(name, user):
@@ -31,66 +24,69 @@ current-context: x
     return file
 
 
-def with_kubeconfig(file):
-    end(f"pilus-{NODE}")
-    run(HERE / "agents.sh", BINARY, NODE, env={**os.environ, "PILUS_KUBECONFIG": str(file)})
-    eventually(f"Pilus on {NODE} answers", 20, lambda: status(NODE))
+def with_kubeconfig(node, file):
+    end(f"pilus-{node}")
+    run(HERE / "agents.sh", BINARY, node, env={**os.environ, "PILUS_KUBECONFIG": str(file)})
+    eventually(f"Pilus on {node} answers", 20, lambda: status(node))
 
 
-def follows(host):
-    """A change of a route reaches the agent of NODE: it knows the host."""
+def follow(host):
+    """A change of a route reaches both agents: they know the host."""
     kubectl("patch", "httproute", "echo", "-n", "demo", "--type=merge", "-p", f'{{"spec":{{"hostnames":["gate.test","{host}"]}}}}')
-    eventually(f"{NODE} knows {host}", 90, lambda: host in run(
-        BINARY, "get", "httproute", "echo", "-n", "demo", "-o", "json", env={**os.environ, "PILUS_ADMIN": f"unix:{HOME}/run/{NODE}/admin.sock"}))
+    for node in NODES:
+        eventually(f"{node} knows {host}", 90, lambda node=node: host in run(
+            BINARY, "get", "httproute", "echo", "-n", "demo", "-o", "json", env={**os.environ, "PILUS_ADMIN": f"unix:{HOME}/run/{node}/admin.sock"}))
 
 
-def replaced(name, write, file):
-    """An agent runs with a first token, which a second one replaces; then the first is worth nothing."""
-    try:
-        write(bound_token(f"{name}-1"))
-        with_kubeconfig(file)
-        follows(f"{name}1.test")
-        write(bound_token(f"{name}-2"))
-        kubectl("delete", "secret", f"{name}-1", "-n", "kube-system")
-        # The API server remembers tokens that it has seen for ten seconds. Connections that stand are ended: it asks at each request.
-        time.sleep(12)
-        end("kube-apiserver", "KILL")
-        run(HERE / "control-plane.sh", "kube-apiserver")
-        eventually("the API server is ready", 60, lambda: kubectl("get", "--raw", "/readyz") == "ok")
-        since = time.monotonic()
-        follows(f"{name}2.test")
-        FIGURES.append(f"credentials: {name}: {time.monotonic() - since:.1f} s after the API server came back and knew the old token no more")
-        eventually("no complaint is left", 60, lambda: "cannot be read" not in status(NODE))
-        expect("the gateway answers", curl(gateway_address(), f"{name}2.test") == "200")
-    finally:
-        kubectl("patch", "httproute", "echo", "-n", "demo", "--type=merge", "-p", '{"spec":{"hostnames":["gate.test"]}}')
-        kubectl("delete", "secret", f"{name}-1", f"{name}-2", "-n", "kube-system", "--ignore-not-found")
-        end(f"pilus-{NODE}")
-        agent(NODE)
-
-
-def case_token():
-    """The token file is replaced while the agent runs, and the old token is refused: nobody notices."""
-    eventually("both answer", 30, served)
-    token = HOME / "run/replaced.token"
-    replaced("token", token.write_text, kubeconfig("token", f"{{tokenFile: {token}}}"))
-
-
-def case_plugin():
-    """A plugin gives the tokens (exec in the kubeconfig): it is asked again when its token expires or is refused."""
-    eventually("both answer", 30, served)
-    token, asked, plugin = HOME / "run/plugin.token", HOME / "run/plugin.asked", HOME / "run/plugin.sh"
-    asked.write_text("")
+def make_plugin(token, asked):
+    """A plugin of client-go's protocol, whose tokens are good for forty seconds as far as it says."""
+    plugin = HOME / "run/plugin.sh"
     plugin.write_text(f"""#!/bin/sh
 echo "$KUBERNETES_EXEC_INFO" >>{asked}
 printf '{{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{{"token":"%s","expirationTimestamp":"%s"}}}}' \\
     "$(cat {token})" "$(date -u -d '+40 seconds' +%Y-%m-%dT%H:%M:%SZ)"
 """)
     plugin.chmod(0o755)
-    replaced("plugin", token.write_text, kubeconfig("plugin", f"""
-      exec: {{apiVersion: client.authentication.k8s.io/v1, command: {plugin}, interactiveMode: Never, provideClusterInfo: true}}"""))
-    times = [line for line in asked.read_text().splitlines() if '"kind":"ExecCredential"' in line]
-    expect("the plugin was asked again, each time by the protocol", len(times) > 1, asked.read_text()[:300])
+    return plugin
 
 
-CASES = [case_token, case_plugin]
+def case_credentials():
+    """A token file (n1) is replaced, a plugin (n2) gives another token, and the old one is refused: nobody notices."""
+    eventually("both answer", 30, served)
+    token, asked = HOME / "run/replaced.token", HOME / "run/plugin.asked"
+    asked.write_text("")
+    user = f"""
+      exec: {{apiVersion: client.authentication.k8s.io/v1, command: {make_plugin(token, asked)}, interactiveMode: Never}}"""
+    try:
+        token.write_text(bound_token("first-token"))
+        with_kubeconfig("n1", kubeconfig("token", f"{{tokenFile: {token}}}"))
+        with_kubeconfig("n2", kubeconfig("plugin", user))
+        follow("first.test")
+        addresses = targets()
+        with Load(*addresses) as load:
+            token.write_text(bound_token("second-token"))
+            kubectl("delete", "secret", "first-token", "-n", "kube-system")
+            # Connections that stand would stay: who asks again is asked for a token. Started anew, the API server remembers none.
+            end("kube-apiserver", "KILL")
+            control_plane("kube-apiserver")
+            since = time.monotonic()
+            follow("second.test")
+            took = time.monotonic() - since
+            eventually("no complaint is left", 60, lambda: not any("cannot be" in status(node) for node in NODES))
+        load.expect_none_failed()
+        FIGURES.append(f"credentials: both agents follow with another token {took:.1f} s after the API server, which refuses the old one, is back")
+        generation = get("httproute", "echo")["metadata"]["generation"]
+        eventually("statuses are written", 60, lambda: all(
+            one["observedGeneration"] == generation for one in get("httproute", "echo")["status"]["parents"][0]["conditions"]))
+        times = [line for line in asked.read_text().splitlines() if json.loads(line)["kind"] == "ExecCredential"]
+        expect("the plugin was asked again", len(times) > 1, times)
+    finally:
+        kubectl("patch", "httproute", "echo", "-n", "demo", "--type=merge", "-p", '{"spec":{"hostnames":["gate.test"]}}')
+        kubectl("delete", "secret", "first-token", "second-token", "-n", "kube-system", "--ignore-not-found")
+        for node in NODES:
+            if process(f"pilus-{node}"):
+                end(f"pilus-{node}")
+            agent(node)
+
+
+CASES = [case_credentials]

@@ -6,6 +6,8 @@ from cluster import (FIGURES, HERE, NODES, Answers, Load, agent, control_plane, 
 
 # What a client waits before it gives up: longer than three attempts at endpoints that are silent.
 PATIENCE = 10
+# How often the API server is killed.
+ROUNDS = 3
 
 
 def settled(before, addresses):
@@ -89,18 +91,18 @@ def case_node():
 
 
 def case_flapping():
-    """The API server is killed and started four times in a row under load; a change made between is served and written."""
+    """The API server is killed and started three times in a row under load; a change made between is served and written."""
     eventually("both answer", 30, served)
     before, addresses = statuses(), targets()
     with Load(*addresses) as load:
-        for number in range(4):
+        for number in range(ROUNDS):
             end("kube-apiserver", "KILL")
             time.sleep(1)
             control_plane("kube-apiserver")
             eventually("a change can be made", 30, lambda host=f"flap{number}.test": kubectl(
                 "patch", "httproute", "echo", "-n", "demo", "--type=merge", "-p", f'{{"spec":{{"hostnames":["gate.test","{host}"]}}}}'))
     load.expect_none_failed()
-    eventually("the last change is served", 60, lambda: curl(gateway_address(), "flap3.test") == "200")
+    eventually("the last change is served", 60, lambda: curl(gateway_address(), f"flap{ROUNDS - 1}.test") == "200")
     generation = get("httproute", "echo")["metadata"]["generation"]
     eventually("its status is written", 90, lambda: all(one["observedGeneration"] == generation
                                                         for one in get("httproute", "echo")["status"]["parents"][0]["conditions"]))
