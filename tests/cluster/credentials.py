@@ -10,6 +10,13 @@ from cluster import (BINARY, FIGURES, HERE, HOME, NODES, Load, agent, control_pl
                      targets)
 
 
+def bound_token(name):
+    """A token of the service account that is good as long as the Secret `name` is there."""
+    kubectl("create", "secret", "generic", name, "-n", "kube-system")
+    return kubectl("create", "token", "pilus", "-n", "kube-system", "--duration=1h", "--bound-object-kind=Secret",
+                   f"--bound-object-name={name}").strip()
+
+
 def kubeconfig(name, user):
     file = HOME / f"run/{name}.kubeconfig"
     file.write_text(f"""apiVersion: v1
