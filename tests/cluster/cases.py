@@ -237,8 +237,8 @@ def case_late():
     eventually("both answer", 30, served)
 
 
-CASES = [case_answers, *objects.CASES, case_refused, case_deleted, *ingress.CASES, *manifests.CASES, case_crds, case_restart, case_cut,
-         *faults.CASES, case_etcd, case_apiserver, case_late, *credentials.CASES, case_idle, *daemonset.CASES]
+CASES = [case_answers, *objects.CASES, case_refused, case_deleted, *ingress.CASES, *manifests.CASES, case_crds, case_idle, case_restart, case_cut,
+         *daemonset.CASES, case_etcd, case_apiserver, case_late, *credentials.CASES, *faults.CASES]
 
 
 def main(wanted):
