@@ -148,7 +148,7 @@ def case_restart():
             end(f"pilus-{node}")
             agent(node)
             time.sleep(8)
-        load.expect_none_failed(f"{node}: ")
+        load.expect_only_cut(f"restart: {node}", 1)
     expect("the addresses are the same", targets() == addresses, targets())
 
 
@@ -169,7 +169,7 @@ def case_cut():
     eventually("the node is ready", 60, lambda: kubectl("wait", "--for=condition=Ready", f"node/{first}", "--timeout=1s"))
     with Load(*addresses) as load:
         time.sleep(5)
-    load.expect_none_failed()
+    load.expect_only_cut("cut", 1)
     expect("the addresses are the same", targets() == addresses, targets())
 
 

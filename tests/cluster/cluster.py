@@ -143,6 +143,10 @@ def enter_outside():
             raise OSError(ctypes.get_errno(), "setns")
 
 
+# A connection that the other side knows nothing of.
+CUT = {"ConnectionResetError", "RemoteDisconnected", "BrokenPipeError"}
+
+
 class Load:
     """Asks for each target without a pause until it is left, each request on a connection of its own.
 
@@ -184,6 +188,14 @@ class Load:
 
     def expect_none_failed(self, what=""):
         expect(f"{what}no request of {self.count} failed", self.count and not self.failures, self.failures[:3])
+
+    def expect_only_cut(self, what, returns):
+        """A node that is back gets its addresses back: that cuts the request under way at that moment, and no other. `returns` is how
+        often it happens; each target has one request at a time."""
+        expect(f"{what}: no request of {self.count} failed but those that a returning address cut", self.count and len(
+            self.failures) <= returns * len(self.threads) and all(one[3] in CUT for one in self.failures), self.failures[:5])
+        if self.failures:
+            FIGURES.append(f"{what}: {len(self.failures)} of {self.count} requests were cut when an address went back to its node")
 
     def expect_failures_within(self, gaps):
         """Each failure began before the end of the gap of its target."""

@@ -86,7 +86,7 @@ def case_node():
                 agent(first)
                 kubectl("rollout", "status", "deployment/echo", "-n", "demo", "--timeout=90s")
                 time.sleep(5)
-            load.expect_none_failed(f"{first} is back: ")
+            load.expect_only_cut(f"node: {first} is back", 1)
     settled(before, addresses)
 
 
