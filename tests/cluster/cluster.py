@@ -148,14 +148,15 @@ CUT = {"ConnectionResetError", "RemoteDisconnected", "BrokenPipeError"}
 
 
 class Load:
-    """Asks for each target without a pause until it is left, each request on a connection of its own.
+    """Asks for each target without a pause until it is left, each request on a connection of its own: `clients` do, one request at a
+    time each.
 
     `results` has a tuple of begin and end (monotonic seconds), target, and status or name of the error.
     """
 
-    def __init__(self, *targets, seconds=2):
+    def __init__(self, *targets, seconds=2, clients=1):
         self.seconds, self.results, self.ends = seconds, [], threading.Event()
-        self.threads = [threading.Thread(target=self.ask, args=(target,)) for target in targets]
+        self.threads = [threading.Thread(target=self.ask, args=(target,)) for target in targets * clients]
 
     def ask(self, target):
         enter_outside()
@@ -191,7 +192,7 @@ class Load:
 
     def expect_only_cut(self, what, returns):
         """A node that is back gets its addresses back: that cuts the request under way at that moment, and no other. `returns` is how
-        often it happens; each target has one request at a time."""
+        often it happens; each client has one request at a time."""
         expect(f"{what}: no request of {self.count} failed but those that a returning address cut", self.count and len(
             self.failures) <= returns * len(self.threads) and all(one[3] in CUT for one in self.failures), self.failures[:5])
         if self.failures:

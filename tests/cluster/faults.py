@@ -62,7 +62,7 @@ def case_node():
     first = eventually("somebody announces", 10, lambda: holder(addresses[1][0]))
     other = next(node for node in NODES if node != first)
     try:
-        with Load(*addresses, seconds=PATIENCE) as load, Answers(*(address for address, _ in addresses)) as answers:
+        with Load(*addresses, seconds=PATIENCE, clients=3) as load, Answers(*(address for address, _ in addresses)) as answers:
             time.sleep(1)
             run("ip", "-n", "k8s-cp", "link", "set", f"v{first}", "down")
             end(f"pilus-{first}", "KILL")
