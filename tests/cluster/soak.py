@@ -8,6 +8,7 @@ something took, but on whether it comes to be at all.
 import argparse
 import json
 import random
+import signal
 import sys
 import time
 from collections import Counter
@@ -20,6 +21,8 @@ from soak_objects import KINDS, SPACES, WEIGHTS, Author, make, path
 # What others may change between two looks, and what is a matter of time.
 VOLATILE = {"resourceVersion", "managedFields", "lastTransitionTime", "creationTimestamp", "uid", "generation",
             "observedGeneration", "renewTime", "acquireTime", "leaseTransitions", "since", "age", "uptime"}
+# Who announces an address, and who is on which machine, is not the same on two nodes.
+OF_THE_NODE = {"role", "holder", "labels"}
 COMPARED = ["Service", "EndpointSlice", "Ingress", "Gateway", "GatewayClass", "HTTPRoute", "CiliumLoadBalancerIPPool",
             "CiliumL2AnnouncementPolicy", "Secret", "ReferenceGrant", "Namespace"]
 WITH_STATUS = ["Service", "Ingress", "Gateway", "GatewayClass", "HTTPRoute", "CiliumLoadBalancerIPPool", "CiliumL2AnnouncementPolicy"]
@@ -33,12 +36,12 @@ MOST_A_SECOND = 20
 GROWTH_ALLOWED = 1.15
 
 
-def plain(value):
-    """Without what may differ; lists of conditions and addresses in the order in which they are."""
+def plain(value, left_out=frozenset(VOLATILE)):
+    """Without what may differ; lists in the order in which they are."""
     if isinstance(value, dict):
-        return {key: plain(one) for key, one in sorted(value.items()) if key not in VOLATILE}
+        return {key: plain(one, left_out) for key, one in sorted(value.items()) if key not in left_out}
     if isinstance(value, list):
-        return [plain(one) for one in value]
+        return [plain(one, left_out) for one in value]
     return value
 
 
@@ -59,10 +62,17 @@ def named(items):
 def view(agent):
     """All that an agent shows, without what may differ."""
     seen = {kind: named(agent.json("get", kind, "-A")["items"]) for kind in COMPARED}
-    # The API server says apiVersion of each object in a list only once.
     for one in LISTS:
-        seen[one] = plain(agent.json(one, "list"))
+        seen[one] = plain(agent.json(one, "list"), VOLATILE | OF_THE_NODE)
     return seen
+
+
+def announced(services):
+    """The entries about announced addresses, wherever they stand."""
+    if isinstance(services, dict):
+        here = [services] if "role" in services else []
+        return here + [one for value in services.values() for one in announced(value)]
+    return [one for value in services for one in announced(value)] if isinstance(services, list) else []
 
 
 class Soak:
@@ -220,9 +230,12 @@ class Soak:
     def settle(self, what, look):
         """`look` says what is not as it must be; it must come to be nothing, and stay so for a moment."""
         end = time.monotonic() + SETTLES_WITHIN
-        wrong, times = ["not looked at"], 0
+        wrong, times, said = ["not looked at"], 0, time.monotonic()
         while time.monotonic() < end:
             wrong = look()
+            if wrong and time.monotonic() > said + 30:
+                said = time.monotonic()
+                say(f"not yet: {what}: {len(wrong)} differences, as {wrong[0]}")
             times = 0 if wrong else times + 1
             if times == 3:
                 return say(f"as it must be: {what}")
@@ -258,9 +271,17 @@ class Soak:
                 wrong.append(f"{address} is given to {users}")
         return wrong
 
-    def leases_fit(self):
-        """One Lease for each balancer with an address that is announced, held by one of the two."""
+    def holders_fit(self):
+        """No address has two holders, each that one of the two may hold has one, and Leases name nobody else."""
+        roles = {}
+        for name in ("n1", "n2"):
+            for address in announced(self.agents[name].json("service", "list")):
+                roles.setdefault(address["frontend"]["address"], set()).add((name, address["role"]))
         wrong = []
+        for ip, both in roles.items():
+            holders = sorted(name for name, role in both if role == "Holder")
+            if len(holders) > 1:
+                wrong.append(f"{ip} has the holders {holders}")
         for lease in self.api.items(path("Lease", "kube-system")):
             name = lease["metadata"]["name"]
             if name.startswith("pilus-l2announce-") and lease["spec"].get("holderIdentity") not in ("n1", "n2"):
@@ -299,7 +320,7 @@ class Soak:
             self.settle("two agents that saw it all show what a new one shows", lambda: self.agents_agree(["n1", "n2", "n3"]))
             self.settle("the API server has what the new agent shows", self.api_agrees)
             self.settle("no address is given twice", self.addresses_are_unique)
-            self.settle("each announced address has its holder", self.leases_fit)
+            self.settle("each announced address has its holder", self.holders_fit)
             expect("every silent watch was given up", self.faults.silent == self.faults.silent_ended,
                    f"{self.faults.silent_ended} of {self.faults.silent}")
             self.agents["n3"].stop()
@@ -386,6 +407,7 @@ def main():
     parser.add_argument("--scale", action="store_true")
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))
     try:
         if options.scale:
             import soak_scale

@@ -67,21 +67,22 @@ class Api:
 
 
 class Agent:
-    """One `pilus run` in the namespace soak-NAME."""
+    """One `pilus run` in the network namespace of a node."""
 
-    def __init__(self, name, config="ingress: {enforce-https: false}\n"):
+    def __init__(self, name, server=None):
         self.name, self.folder, self.process = name, HOME / "run" / name, None
         self.folder.mkdir(exist_ok=True)
-        (self.folder / "pilus.yaml").write_text(config)
+        (self.folder / "pilus.yaml").write_text("ingress: {enforce-https: false}\n")
+        server = {"server": server or f"http://{ADDRESS}:{PORTS[name]}", "certificate-authority": str(HOME / "certs/ca.crt")}
         (self.folder / "kubeconfig").write_text(json.dumps({
             "apiVersion": "v1", "kind": "Config", "current-context": "x",
-            "clusters": [{"name": "c", "cluster": {"server": f"http://{ADDRESS}:{PORTS[name]}"}}],
+            "clusters": [{"name": "c", "cluster": server}],
             "users": [{"name": "u", "user": {"tokenFile": str(HOME / "certs/pilus.token")}}],
             "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}]}))
 
     def start(self):
         log = open(HOME / "log" / f"{self.name}.log", "ab")
-        command = ["nsenter", f"--net=/run/netns/soak-{self.name}", BINARY, "run", "--config", self.folder / "pilus.yaml",
+        command = ["nsenter", f"--net=/run/netns/{os.environ['SOAK_NAME']}-{self.name}", BINARY, "run", "--config", self.folder / "pilus.yaml",
                    "--kubeconfig", self.folder / "kubeconfig", "--node", self.name, "--interface", "eth0",
                    "--state-dir", self.folder / "state", "--bpf-root", HOME / "run/bpf" / self.name,
                    "--admin", f"unix:{self.folder}/admin.sock", "--metrics", ""]
