@@ -58,10 +58,11 @@ def certificates():
 
 
 class Author:
-    """Writes one object after the other; `draw` is a random.Random."""
+    """Writes one object after the other; `draw` is a random.Random. `is_wrong`: an agent that knows a version from before
+    keeps that one instead of what was written last, so what it serves is a matter of history."""
 
     def __init__(self, draw):
-        self.draw, self.pairs = draw, certificates()
+        self.draw, self.pairs, self.is_wrong = draw, certificates(), False
 
     def chance(self, share):
         return self.draw.random() < share
@@ -72,7 +73,12 @@ class Author:
     def some(self, stem, count):
         return f"{stem}-{self.draw.randrange(count)}"
 
+    def wrong(self, value):
+        self.is_wrong = True
+        return value
+
     def write(self, kind, namespace, name):
+        self.is_wrong = False
         return getattr(self, kind.lower())(namespace, name)
 
     def namespace(self, _, name):
@@ -88,7 +94,7 @@ class Author:
             spec |= {"type": "LoadBalancer", "allocateLoadBalancerNodePorts": False}
             spec["externalTrafficPolicy"] = self.pick("Cluster", "Cluster", "Local")
             if self.chance(0.2):
-                notes["lbipam.cilium.io/ips"] = self.pick("10.203.0.3", "10.203.1.4", "10.203.77.1", "no-address")
+                notes["lbipam.cilium.io/ips"] = self.pick("10.203.0.3", "10.203.1.4", "10.203.77.1") if self.chance(0.8) else self.wrong("no-address")
             if self.chance(0.2):
                 notes["lbipam.cilium.io/sharing-key"] = self.pick("x", "y")
         labels = {"color": self.pick("red", "blue", "green")}
@@ -107,7 +113,7 @@ class Author:
     def secret(self, namespace, name):
         cert, key = self.pick(*self.pairs)
         if self.chance(0.15):
-            key = self.pick(base64.b64encode(b"no key").decode(), [k for _, k in self.pairs if k != key][0])
+            key = self.wrong(self.pick(base64.b64encode(b"no key").decode(), [k for _, k in self.pairs if k != key][0]))
         return make("Secret", namespace, name, type="kubernetes.io/tls", data={"tls.crt": cert, "tls.key": key})
 
     def ingress(self, namespace, name):
@@ -120,7 +126,7 @@ class Author:
             spec["tls"] = [{"hosts": ["*.a.test"], "secretName": self.some("cert", 6)}]
         notes = {"ingress.cilium.io/loadbalancer-mode": "dedicated"} if self.chance(0.3) else {}
         if self.chance(0.1):
-            notes["ingress.cilium.io/request-timeout"] = self.pick("5s", "soon")
+            notes["ingress.cilium.io/request-timeout"] = "5s" if self.chance(0.5) else self.wrong("soon")
         return make("Ingress", namespace, name, metadata={"annotations": notes}, spec=spec)
 
     def ciliumloadbalancerippool(self, _, name):
@@ -161,7 +167,7 @@ class Author:
         def rule():
             match = {"path": {"type": "PathPrefix", "value": self.pick("/", "/a", "/b/c")}}
             if self.chance(0.1):
-                match["path"] = {"type": "RegularExpression", "value": self.pick("/x[0-9]+", "/x(")}
+                match["path"] = {"type": "RegularExpression", "value": "/x[0-9]+" if self.chance(0.5) else self.wrong("/x(")}
             if self.chance(0.3):
                 match["headers"] = [{"name": "x-a", "value": self.pick("1", "2")}]
             one = {"matches": [match], "backendRefs": [backend() for _ in range(self.draw.randrange(4))]}
