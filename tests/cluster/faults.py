@@ -66,6 +66,12 @@ class Faults:
             asyncio.run_coroutine_threadsafe(serve, self.loop).result()
 
     def stop(self):
+        async def end():
+            others = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+        asyncio.run_coroutine_threadsafe(end(), self.loop).result(10)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(5)
 
@@ -120,6 +126,8 @@ class Faults:
                 await self.pass_on(upstream[0], reader, writer, fault == "lost", is_watch)
         except (Cut, OSError, asyncio.IncompleteReadError, ValueError):
             writer.transport.abort()
+        except asyncio.CancelledError:
+            pass
         except Over:
             pass
         finally:

@@ -327,7 +327,6 @@ class Soak:
             self.faults.on = False
             say(f"changes: {dict(sorted(self.done.items()))}")
             say(f"faults: {dict(sorted(self.faults.faults.items()))}")
-            self.memory_is_flat()
             self.agents["n3"].start()
             self.settle("two agents that saw it all show what a new one shows", lambda: self.agents_agree(["n1", "n2", "n3"]))
             self.settle("the API server has what the new agent shows", self.api_agrees)
@@ -381,6 +380,7 @@ class Soak:
             self.through_faults()
             self.server_away()
             self.from_scratch()
+            self.memory_is_flat()
         finally:
             for agent in self.agents.values():
                 agent.stop()

@@ -12,6 +12,7 @@ mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hasher};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -76,6 +77,8 @@ pub struct Publish {
     seen: BTreeMap<ObjectKey, Arc<Seen>>,
     /// What may have to be written.
     dirty: BTreeSet<Target>,
+    /// What was last taken from there.
+    last: Option<Target>,
     gathering: Option<Time>,
     /// Not to be tried before.
     waiting: BTreeMap<Target, Time>,
@@ -105,6 +108,7 @@ impl Publish {
             versions: ServedVersions::default(),
             seen: BTreeMap::new(),
             dirty: BTreeSet::new(),
+            last: None,
             gathering: None,
             waiting: BTreeMap::new(),
             writing: BTreeMap::new(),
@@ -207,6 +211,7 @@ impl Publish {
         self.leading_since = None;
         self.dirty.clear();
         self.waiting.clear();
+        self.events = event::Events::default();
         self.gathering = None;
     }
 
@@ -218,7 +223,7 @@ impl Publish {
             self.dirty.insert(target);
         }
         while self.writing.len() < MAX_WRITES
-            && let Some(target) = self.dirty.pop_first()
+            && let Some(target) = self.next_dirty()
         {
             // What is under way is seen when it is done.
             if self.writing.values().any(|writing| *writing == target) {
@@ -229,6 +234,17 @@ impl Publish {
                 self.send(target, (verb, path, body), out);
             }
         }
+    }
+
+    /// Takes out the one that follows the last in their order. From the first each time, those that change all the time
+    /// would keep the others from being written at all.
+    fn next_dirty(&mut self) -> Option<Target> {
+        let after = |last| (Bound::Excluded(last), Bound::Unbounded);
+        let next = self.last.take().and_then(|last| self.dirty.range(after(last)).next().cloned());
+        let target = next.or_else(|| self.dirty.first().cloned())?;
+        self.dirty.remove(&target);
+        self.last = Some(target.clone());
+        Some(target)
     }
 
     fn send(&mut self, target: Target, write: (Verb, String, String), out: &mut Outbox<Message>) {
@@ -250,7 +266,12 @@ impl Publish {
                 let unix = self.unix(now).as_secs();
                 let seen = &self.seen;
                 let uid = |key: &ObjectKey| seen.get(key).map(|seen| Str::clone(&seen.uid));
-                self.events.write(*id, &uid, &self.versions, &self.config.node, unix)
+                let node = &self.config.node;
+                let write = self.events.write(*id, &uid, &self.versions, node, unix);
+                if write.is_none() {
+                    self.events.done(*id);
+                }
+                write
             }
         }
     }
@@ -326,14 +347,18 @@ impl Publish {
             Target::Event(_) | Target::Election => Kind::Lease,
         };
         match &written.outcome {
-            Ok(_) => self.allow(kind, out),
+            Ok(_) => {
+                if let Target::Event(id) = target {
+                    self.events.done(id);
+                }
+                self.allow(kind, out);
+            }
             Err((code, message)) => {
-                let is_event = matches!(target, Target::Event(_));
-                match code {
+                match (code, &target) {
                     // It was said before, or it cannot be said there.
-                    _ if is_event && *code != 0 => {}
+                    (1..=428 | 430..=499, Target::Event(id)) => self.events.done(*id),
                     // Gone or changed meanwhile, and what is seen next decides; or the server has no time.
-                    0 | 404 | 409 | 429 | 500.. => {
+                    (0 | 404 | 409 | 429 | 500.., _) => {
                         self.waiting.insert(target, now + AGAIN);
                     }
                     _ => {

@@ -17,6 +17,8 @@ struct Bench {
     version: u64,
     /// The next writes fail with these.
     failures: Vec<u16>,
+    /// The messages of Events.
+    events: Vec<String>,
 }
 
 fn service_key(name: &str) -> ObjectKey {
@@ -51,8 +53,8 @@ impl Bench {
         let config = Config { node: node.into(), ..Config::default() };
         let server = Publish::new(Arc::new(config), Duration::from_secs(1_000_000));
         let (log, objects, failures) = (Vec::new(), BTreeMap::new(), Vec::new());
-        let mut bench =
-            Self { server, now: Time::ZERO, lease: None, log, objects, version: 1, failures };
+        let (now, lease, version, events) = (Time::ZERO, None, 1, Vec::new());
+        let mut bench = Self { server, now, lease, log, objects, version, failures, events };
         let versions = BTreeMap::from([(Kind::Service, "v1".into())]);
         bench.handle(Message::Served(Arc::new(versions)));
         bench
@@ -115,7 +117,7 @@ impl Bench {
             return Err((code, "no".into()));
         }
         let name =
-            write.path.split('/').nth(6).and_then(|it| it.split('?').next()).unwrap().to_owned();
+            write.path.split('/').nth(6).or(Some("")).and_then(|it| it.split('?').next()).unwrap().to_owned();
         let seen = self.objects.get(&service_key(&name)).cloned();
         match write.verb {
             Verb::Merge => {
@@ -137,7 +139,8 @@ impl Bench {
                 self.objects.remove(&service_key(&name));
                 self.see(&name);
             }
-            Verb::Create | Verb::Replace => {}
+            Verb::Create => self.events.push(body.unwrap().get("message").unwrap().text().into()),
+            Verb::Replace => {}
         }
         Ok("{}".into())
     }
@@ -277,4 +280,69 @@ fn a_version_that_is_too_old_is_not_forced() {
     bench.see("s");
     bench.run(Duration::from_secs(1));
     assert!(bench.status("s").contains("10.0.0.1"));
+}
+
+fn complaints(services: &[&str], messages: &[&str]) -> Arc<View> {
+    let of = |name: &&str| {
+        let problem = |message: &&str| Problem {
+            position: None,
+            object: Some(service_key(name)),
+            field: String::new(),
+            message: (*message).to_owned(),
+            severity: Severity::Error,
+        };
+        messages.iter().map(problem).map(|problem| (0, problem)).collect::<Vec<_>>()
+    };
+    Arc::new(View { problems: Arc::new(services.iter().flat_map(of).collect()), ..View::default() })
+}
+
+#[test]
+fn a_complaint_is_said_once_and_a_server_in_trouble_is_told_later() {
+    for (code, times) in [(0, 1), (429, 1), (503, 1), (409, 0), (403, 0)] {
+        let mut bench = Bench::new("n1");
+        bench.put("s", "{}", None);
+        bench.failures = vec![code];
+        bench.handle(Message::View(complaints(&["s", "gone"], &["it is wrong"])));
+        bench.lead();
+        bench.run(Duration::from_secs(30));
+        assert_eq!(bench.events.len(), times, "{code}");
+        assert!(bench.server.dirty.is_empty() && bench.server.waiting.is_empty());
+        bench.handle(Message::View(complaints(&["s"], &["it is wrong", "very wrong"])));
+        bench.run(Duration::from_secs(30));
+        assert_eq!(bench.events.len(), times + 1, "{code}");
+        // An Event is forgotten after an hour, and said again if it is still true.
+        bench.run(Duration::from_secs(3600));
+        bench.handle(Message::View(complaints(&["s"], &["it is wrong"])));
+        bench.run(Duration::from_secs(1));
+        assert_eq!(bench.events.len(), times + 2, "{code}");
+    }
+}
+
+#[test]
+fn more_complaints_than_anyone_reads_are_no_storm() {
+    let texts: Vec<String> = (0..5000).map(|number| format!("wrong {number}")).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let view = complaints(&["s"], &texts);
+    let mut events = event::Events::default();
+    let said = |events: &mut event::Events, unix| events.of(&view.problems, unix).len();
+    assert_eq!([0, 1, 2].map(|unix| said(&mut events, unix)), [4096, 0, 0]);
+    assert_eq!([3600, 3601].map(|unix| said(&mut events, unix)), [4096, 0]);
+}
+
+#[test]
+fn one_that_changes_all_the_time_does_not_keep_the_others_from_being_written() {
+    let mut bench = Bench::new("n1");
+    for name in ["a", "b", "c"] {
+        bench.put(name, "{}", None);
+    }
+    bench.lead();
+    let keys = ["a", "b", "c"].map(|name| Target::Status(service_key(name)));
+    bench.server.dirty.extend(keys.clone());
+    // The first is dirty again each time.
+    let mut next = || {
+        bench.server.dirty.insert(keys[0].clone());
+        bench.server.next_dirty()
+    };
+    let taken: Vec<Option<Target>> = (0..4).map(|_| next()).collect();
+    assert_eq!(taken, [0, 1, 2, 0].map(|at| Some(keys[at].clone())));
 }
