@@ -22,7 +22,7 @@ from soak_objects import KINDS, SPACES, WEIGHTS, Author, make, path
 VOLATILE = {"resourceVersion", "managedFields", "lastTransitionTime", "creationTimestamp", "uid", "generation",
             "observedGeneration", "renewTime", "acquireTime", "leaseTransitions", "since", "age", "uptime"}
 # Who announces an address, and who is on which machine, is not the same on two nodes.
-OF_THE_NODE = {"role", "holder", "labels"}
+OF_THE_NODE = {"role", "holder", "identity"}
 COMPARED = ["Service", "EndpointSlice", "Ingress", "Gateway", "GatewayClass", "HTTPRoute", "CiliumLoadBalancerIPPool",
             "CiliumL2AnnouncementPolicy", "Secret", "ReferenceGrant", "Namespace"]
 WITH_STATUS = ["Service", "Ingress", "Gateway", "GatewayClass", "HTTPRoute", "CiliumLoadBalancerIPPool", "CiliumL2AnnouncementPolicy"]

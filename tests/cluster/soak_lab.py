@@ -46,13 +46,22 @@ class Api:
 
     def ask(self, method, path, body=None, kind="application/json"):
         """(status, JSON)"""
-        if self.connection is None:
-            self.connection = http.client.HTTPSConnection("127.0.0.1", 6443, context=self.context, timeout=SECONDS_FOR_ANSWER)
         text = None if body is None else json.dumps(body)
-        self.connection.request(method, path, text, {"Content-Type": kind})
-        answer = self.connection.getresponse()
-        data = answer.read()
-        return answer.status, json.loads(data) if data.startswith(b"{") else data
+        # The API server closes a connection that was idle for a while: once more, on a new one.
+        for is_last in (self.connection is None, True):
+            if self.connection is None:
+                self.connection = http.client.HTTPSConnection("127.0.0.1", 6443, context=self.context, timeout=SECONDS_FOR_ANSWER)
+            try:
+                self.connection.request(method, path, text, {"Content-Type": kind})
+                answer = self.connection.getresponse()
+                data = answer.read()
+                return answer.status, json.loads(data) if data.startswith(b"{") else data
+            except (http.client.HTTPException, OSError):
+                self.connection.close()
+                self.connection = None
+                if is_last:
+                    raise
+        return None
 
     def must(self, *arguments):
         code, answer = self.ask(*arguments)
