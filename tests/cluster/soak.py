@@ -353,6 +353,10 @@ class Soak:
             self.settle("after the return both agents agree", lambda: self.agents_agree(["n1", "n2"]))
         back = Counter(int(one[0] - came_back) for one in self.faults.requests if one[0] >= came_back and one[2] != "-")
         say(f"requests while it was away: {len(away)}; in each second after the return: {[back.get(i, 0) for i in range(100)]}")
+        worst = max(back, key=back.get)
+        of_worst = Counter((one[1], one[2], one[3].split("?")[0]) for one in self.faults.requests
+                           if int(one[0] - came_back) == worst and one[0] >= came_back and one[2] != "-")
+        say(f"second {worst}: {of_worst.most_common()}")
         expect("the agents did come back", sum(back.values()) > 40, sum(back.values()))
         expect(f"no second has more than {MOST_A_SECOND} requests", max(back.values()) <= MOST_A_SECOND, max(back.values()))
         expect("the canary was always served", not canary.failures, canary.failures[:5])

@@ -236,14 +236,23 @@ impl Publish {
         }
     }
 
-    /// Takes out the one that follows the last in their order. From the first each time, those that change all the time
-    /// would keep the others from being written at all.
+    /// Takes out what is written next: of Events one at a time, for they come in hundreds; of the others the one that
+    /// follows the last in their order. From the first each time, those that change all the time would keep the rest
+    /// from being written at all.
     fn next_dirty(&mut self) -> Option<Target> {
-        let after = |last| (Bound::Excluded(last), Bound::Unbounded);
-        let next = self.last.take().and_then(|last| self.dirty.range(after(last)).next().cloned());
-        let target = next.or_else(|| self.dirty.first().cloned())?;
+        let is_event = |target: &&Target| matches!(target, Target::Event(_));
+        let target = match self.dirty.last().filter(is_event) {
+            Some(event) if !self.writing.values().any(|it| is_event(&it)) => event.clone(),
+            _ => {
+                let after = |last| (Bound::Excluded(last), Bound::Unbounded);
+                let next = self.last.take().and_then(|last| self.dirty.range(after(last)).next());
+                let next = next.filter(|it| !is_event(it)).or_else(|| self.dirty.first());
+                let next = next.filter(|it| !is_event(it))?.clone();
+                self.last = Some(next.clone());
+                next
+            }
+        };
         self.dirty.remove(&target);
-        self.last = Some(target.clone());
         Some(target)
     }
 

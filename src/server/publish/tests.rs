@@ -338,11 +338,16 @@ fn one_that_changes_all_the_time_does_not_keep_the_others_from_being_written() {
     bench.lead();
     let keys = ["a", "b", "c"].map(|name| Target::Status(service_key(name)));
     bench.server.dirty.extend(keys.clone());
-    // The first is dirty again each time.
-    let mut next = || {
+    bench.server.dirty.extend([Target::Event(1), Target::Event(2)]);
+    let mut taken = Vec::new();
+    // The first is dirty again each time, and no write is ever done.
+    for id in 1000..1005 {
         bench.server.dirty.insert(keys[0].clone());
-        bench.server.next_dirty()
-    };
-    let taken: Vec<Option<Target>> = (0..4).map(|_| next()).collect();
-    assert_eq!(taken, [0, 1, 2, 0].map(|at| Some(keys[at].clone())));
+        let next = bench.server.next_dirty().unwrap();
+        bench.server.writing.insert(id, next.clone());
+        taken.push(next);
+    }
+    let [a, b, c] = keys;
+    // A hundred Events take one place of those that there are for writes.
+    assert_eq!(taken, [Target::Event(2), a.clone(), b, c, a]);
 }
