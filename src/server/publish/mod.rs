@@ -287,7 +287,7 @@ impl Publish {
 
     fn status_difference(&mut self, now: Time, key: &ObjectKey) -> Option<(Verb, String, String)> {
         let seen = self.seen.get(key)?;
-        let (wanted, others) = wanted::status(key, self.view.statuses.get(key))?;
+        let (wanted, others) = wanted::status(key, self.view.statuses.get(key), seen)?;
         let before = match &*seen.status {
             "" => Value::map(),
             text => parse_json(text).ok()?,

@@ -101,6 +101,7 @@ impl Bench {
             version: self.version.to_string().into(),
             status: status.into(),
             applied: applied.map(Str::from),
+            was_balancer: false,
         };
         self.objects.insert(service_key(name), seen);
         self.see(name);
@@ -280,6 +281,24 @@ fn a_version_that_is_too_old_is_not_forced() {
     bench.see("s");
     bench.run(Duration::from_secs(1));
     assert!(bench.status("s").contains("10.0.0.1"));
+}
+
+#[test]
+fn a_service_that_is_no_load_balancer_any_more_loses_what_we_said_of_it() {
+    let condition = |kind| format!(r#"{{"type":"{kind}","status":"True"}}"#);
+    let (ours, theirs) = (condition("cilium.io/IPAMRequestSatisfied"), condition("theirs"));
+    let mut bench = Bench::new("n1");
+    let mut seen = Seen { version: "1".into(), was_balancer: true, ..Seen::default() };
+    seen.status = format!(r#"{{"conditions":[{ours},{theirs}],"loadBalancer":{{}}}}"#).into();
+    bench.objects.insert(service_key("s"), seen);
+    bench.see("s");
+    bench.handle(Message::View(view(&[], &[])));
+    bench.lead();
+    assert_eq!(bench.writes().len(), 1);
+    let status = Json::check(bench.status("s")).unwrap();
+    let left: Vec<_> = status.get("conditions").unwrap().items().collect();
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].get("type").and_then(Json::string).as_deref(), Some("theirs"));
 }
 
 fn complaints(services: &[&str], messages: &[&str]) -> Arc<View> {
