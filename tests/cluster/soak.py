@@ -88,7 +88,6 @@ class Soak:
         self.wrong = set()
         self.done = Counter()
         self.memory = []
-        self.events = 0
 
     # Preparation.
 

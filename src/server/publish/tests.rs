@@ -117,8 +117,14 @@ impl Bench {
         if let Some(code) = self.failures.pop() {
             return Err((code, "no".into()));
         }
-        let name =
-            write.path.split('/').nth(6).or(Some("")).and_then(|it| it.split('?').next()).unwrap().to_owned();
+        let name = write
+            .path
+            .split('/')
+            .nth(6)
+            .or(Some(""))
+            .and_then(|it| it.split('?').next())
+            .unwrap()
+            .to_owned();
         let seen = self.objects.get(&service_key(&name)).cloned();
         match write.verb {
             Verb::Merge => {
