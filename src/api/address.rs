@@ -42,9 +42,23 @@ pub struct Generation(pub u64);
 pub struct Assignments {
     /// In the order in which `status.loadBalancer.ingress` lists them.
     pub by_service: BTreeMap<NamespacedName, Vec<IpAddr>>,
-    /// Those that may still change, because other nodes have not been heard yet: not to be announced, so
-    /// that what clients can reach never moves.
-    pub tentative: BTreeSet<IpAddr>,
+    /// Those that may still change, because other nodes have not been heard yet: neither announced nor written into a
+    /// status, so that what clients can reach never moves. By Service: who joins others at an address takes nothing
+    /// from them.
+    pub tentative: BTreeSet<(NamespacedName, IpAddr)>,
+}
+
+// === impl Assignments ===
+
+impl Assignments {
+    /// The addresses of a Service that it will keep.
+    pub fn settled<'a>(
+        &'a self,
+        service: &'a NamespacedName,
+    ) -> impl Iterator<Item = IpAddr> + use<'a> {
+        let assigned = self.by_service.get(service).into_iter().flatten().copied();
+        assigned.filter(|&address| !self.tentative.contains(&(service.clone(), address)))
+    }
 }
 
 // === impl MacAddr ===

@@ -47,6 +47,7 @@ kind: Policy
 omitStages: [RequestReceived]
 rules:
 - {level: None, userGroups: ["system:masters", "system:nodes"]}
+- {level: Request, users: ["system:serviceaccount:kube-system:pilus"], verbs: [create, update, patch, delete]}
 - {level: Metadata, users: ["system:serviceaccount:kube-system:pilus"]}
 - {level: None}
 POLICY

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pilus::api::address::Assignments;
 use pilus::api::config::Config;
 use pilus::api::file::StateBlob;
 use pilus::api::meta::{Kind, NamespacedName, ObjectKey};
@@ -124,6 +125,7 @@ pub(crate) struct Node {
     pub(crate) services: BTreeMap<NamespacedName, Arc<Service>>,
     pub(crate) pools: BTreeMap<NamespacedName, Arc<Pool>>,
     pub(crate) assignments: BTreeMap<NamespacedName, Vec<IpAddr>>,
+    pub(crate) given: Arc<Assignments>,
     pub(crate) statuses: Statuses,
     pub(crate) saved: Option<Vec<u8>>,
     pub(crate) sent: Vec<Arc<[u8]>>,
@@ -142,6 +144,7 @@ impl Node {
             services: BTreeMap::new(),
             pools: BTreeMap::new(),
             assignments: BTreeMap::new(),
+            given: Arc::default(),
             statuses: Statuses::default(),
             saved: None,
             sent: Vec::new(),
@@ -204,6 +207,24 @@ impl Node {
         self.listen(out);
     }
 
+    /// The node when its addresses stay.
+    pub(crate) fn settled(mut self) -> Self {
+        self.wait(1_000);
+        self
+    }
+
+    /// The addresses in a Service's status.
+    pub(crate) fn said(&self, service: &str) -> String {
+        let status = self.status(Kind::Service, service);
+        let list = status.and_then(|status| status.load_balancer.clone()).unwrap_or_default();
+        list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The addresses that may be announced for a Service.
+    pub(crate) fn settled_of(&self, service: &str) -> String {
+        self.given.settled(&name(service)).map(|ip| ip.to_string()).collect::<Vec<_>>().join(" ")
+    }
+
     /// Lets time pass.
     pub(crate) fn wait(&mut self, millis: u64) {
         let end = self.now + Duration::from_millis(millis);
@@ -222,6 +243,7 @@ impl Node {
             match message {
                 Message::Assignments(new) if to == wiring::STORE => {
                     self.assignments = new.by_service.clone();
+                    self.given = new;
                 }
                 Message::Assignments(_) => {}
                 Message::Statuses(new) => self.statuses = (*new).clone(),

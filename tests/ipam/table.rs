@@ -18,6 +18,9 @@ fn lb_01_dormant_until_the_first_pool() {
     assert_eq!((node.of("a/web"), node.satisfied("a/web")), (String::new(), String::new()));
     assert!(node.statuses.by_object.is_empty());
     node.put_pool(pool("p", "10.0.0.1"));
+    assert_eq!((node.of("a/web").as_str(), node.satisfied("a/web").as_str()), ("10.0.0.1", ""));
+    // It is said when it stays.
+    node.wait(1_000);
     assert_eq!(
         (node.of("a/web").as_str(), node.satisfied("a/web").as_str()),
         ("10.0.0.1", SATISFIED)
@@ -119,7 +122,7 @@ fn lb_06_selectors_see_labels_and_the_synthetic_ones() {
         let picky = pool("p", "10.0.0.1-10.0.0.9").with(|p| p.selector = selecting(key, value));
         let services =
             [service("a/one").label("color", "red"), service("a/two"), service("b/three")];
-        let node = Node::with([picky], services);
+        let node = Node::with([picky], services).settled();
         for one in ["a/one", "a/two", "b/three"] {
             let expected = if one == selected { ("10.0.0.1", SATISFIED) } else { ("", NO_POOL) };
             assert_eq!(
@@ -287,7 +290,7 @@ fn lb_11_only_load_balancers_of_our_classes() {
         (typed(ServiceType::ExternalName), false),
     ] {
         let text = format!("{:?} {:?}", service.kind, service.load_balancer_class);
-        let node = Node::with([pool("p", "10.0.0.1")], [service]);
+        let node = Node::with([pool("p", "10.0.0.1")], [service]).settled();
         assert_eq!(node.status(Kind::Service, "a/a").is_some(), ours, "{text}");
         assert_eq!(node.of("a/a").is_empty(), !ours, "{text}");
         let metrics = node.statuses.ipam.clone().unwrap();
@@ -328,7 +331,7 @@ fn lb_13_requested_addresses() {
         (service("a/a").ips(" 10.0.0.8 ,10.0.0.3,10.0.0.8"), "10.0.0.8 10.0.0.3"),
         (by_field("10.0.0.5").ips("10.0.0.4, fd00::1"), "10.0.0.5 10.0.0.4 fd00::1"),
     ] {
-        let node = Node::with([range()], [service]);
+        let node = Node::with([range()], [service]).settled();
         assert_eq!(
             (node.of("a/a").as_str(), node.satisfied("a/a").as_str()),
             (expected, SATISFIED)
@@ -341,7 +344,7 @@ fn lb_13_unparsable_entries_are_named_and_the_rest_honoured() {
     let broken = service("a/a")
         .with(|s| s.load_balancer_ip = Some("10.0.0.300".into()))
         .ips("10.0.0.5, ten.0.0.1");
-    let node = Node::with([pool("p", "10.0.0.1-10.0.0.9")], [broken]);
+    let node = Node::with([pool("p", "10.0.0.1-10.0.0.9")], [broken]).settled();
     assert_eq!((node.of("a/a").as_str(), node.satisfied("a/a").as_str()), ("10.0.0.5", SATISFIED));
     assert_eq!(
         node.problems("a/a"),
@@ -409,6 +412,7 @@ fn lb_14_families() {
         let config = config("n1").with(|c| (c.ipv4, c.ipv6) = (ipv4, ipv6));
         let mut node = Node::configured(config, None);
         node.set([pool("p", blocks)], [service("a/a").families(policy, families)]);
+        let node = node.settled();
         let what = format!("{policy:?} {families:?} {enabled:?} {blocks}");
         assert_eq!(
             (node.of("a/a").as_str(), node.satisfied("a/a").as_str()),
@@ -460,7 +464,7 @@ fn lb_15_conditions_of_explicit_requests() {
             "no_pool: No pool exists with a CIDR containing '10.0.2.1'",
         ),
     ] {
-        let node = Node::with(pools(), [first(), second]);
+        let node = Node::with(pools(), [first(), second]).settled();
         assert_eq!(node.satisfied("a/b"), format!("False {expected}"));
         assert_eq!(node.satisfied("a/a"), SATISFIED);
         let message = expected.split_once(": ").unwrap().1;
@@ -672,4 +676,32 @@ fn nothing_is_said_twice() {
     node.wait(10_000);
     assert_eq!(node.messages - said, node.sent.len() - sent, "only digests go on");
     assert!((9..=12).contains(&(node.sent.len() - sent)), "one a second");
+}
+
+#[test]
+fn nothing_is_said_of_an_address_that_may_still_change() {
+    let mut node =
+        Node::with([pool("p", "10.0.0.1-10.0.0.9")], [service("b/late").key("k")]).settled();
+    assert_eq!(node.said("b/late"), "10.0.0.1");
+    // Another takes part in it: the first keeps it for all to see, the other has it when it stays.
+    node.put(service("b/later").key("k").with(|s| s.ports[0].port = 81));
+    assert_eq!((node.of("b/later").as_str(), node.said("b/later").as_str()), ("10.0.0.1", ""));
+    assert_eq!(
+        (node.said("b/late").as_str(), node.settled_of("b/late").as_str()),
+        ("10.0.0.1", "10.0.0.1")
+    );
+    // Two that appear one after the other, the one that goes first later: whoever was given the address moves, unsaid.
+    node.put(service("c/second"));
+    assert_eq!((node.of("c/second").as_str(), node.said("c/second").as_str()), ("10.0.0.2", ""));
+    node.put(service("c/first"));
+    assert_eq!(
+        (node.of("c/first").as_str(), node.of("c/second").as_str()),
+        ("10.0.0.2", "10.0.0.3")
+    );
+    assert_eq!((node.said("c/first"), node.said("c/second")), (String::new(), String::new()));
+    node.wait(200);
+    assert_eq!(
+        ["b/late", "b/later", "c/first", "c/second"].map(|one| node.said(one)),
+        ["10.0.0.1", "10.0.0.1", "10.0.0.2", "10.0.0.3"]
+    );
 }

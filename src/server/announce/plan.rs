@@ -266,9 +266,7 @@ impl<'a> Planner<'a> {
                 selected = true;
                 let mut addresses: Vec<IpAddr> = Vec::new();
                 if policy.object.load_balancer_ips && load_balancer {
-                    let settled =
-                        |address: &&IpAddr| !self.given.assignments.tentative.contains(*address);
-                    addresses.extend(assigned.into_iter().flatten().filter(settled));
+                    addresses.extend(self.given.assignments.settled(name));
                 }
                 if policy.object.external_ips {
                     addresses.extend(&service.external_ips);

@@ -432,7 +432,7 @@ impl Ipam {
     fn publish(&mut self, out: &mut Outbox<Message>) {
         let given = self.allocation.grants.iter().filter(|(_, grant)| !grant.addresses.is_empty());
         let by_service = given.map(|(name, grant)| (name.clone(), grant.addresses.clone()));
-        let tentative = self.pending.keys().map(|(_, address)| *address).collect();
+        let tentative = self.pending.keys().cloned().collect();
         let assignments = Assignments { by_service: by_service.gather(), tentative };
         if *self.assignments != assignments || !self.published {
             self.assignments = Arc::new(assignments);
@@ -455,6 +455,7 @@ impl Ipam {
             &self.inputs.pools,
             &self.inputs.services,
             &self.allocation,
+            &self.assignments.tentative,
             &released,
             &self.inputs.problems,
         );

@@ -1,5 +1,5 @@
 //! The conditions, addresses, problems and numbers that LB-IPAM reports (LB-07, LB-09, LB-12, LB-15, LB-19).
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -21,11 +21,13 @@ pub const IPS_AVAILABLE: &str = "cilium.io/IPsAvailable";
 pub const IPS_USED: &str = "cilium.io/IPsUsed";
 
 /// Everything LB-IPAM has to say. `released` are Services that it does not care for any more and whose
-/// status still has addresses that it gave them: with what must remain there (LB-12).
+/// status still has addresses that it gave them: with what must remain there (LB-12). Of a Service that gets
+/// what it wants, but only `tentative` addresses, nothing is said yet.
 pub fn report(
     pools: &Pools,
     services: &Services,
     allocation: &Allocation,
+    tentative: &BTreeSet<(NamespacedName, IpAddr)>,
     released: &BTreeMap<NamespacedName, Vec<IpAddr>>,
     problems: &[Problem],
 ) -> Statuses {
@@ -54,7 +56,11 @@ pub fn report(
                 severity: Severity::Error,
             });
         }
-        all.by_object.insert(key, service_status(grant, &satisfied));
+        let is_settled = |ip: &&IpAddr| !tentative.contains(&(name.clone(), **ip));
+        let settled: Vec<IpAddr> = grant.addresses.iter().filter(is_settled).copied().collect();
+        if !settled.is_empty() || grant.addresses.is_empty() || grant.refusal.is_some() {
+            all.by_object.insert(key, service_status(grant, settled, &satisfied));
+        }
     }
     for (pool, in_use) in pools.list.iter().zip(&allocation.used) {
         let counts = pool.counts(*in_use);
@@ -66,7 +72,7 @@ pub fn report(
     all
 }
 
-fn service_status(grant: &Grant, satisfied: &Str) -> ObjectStatus {
+fn service_status(grant: &Grant, settled: Vec<IpAddr>, satisfied: &Str) -> ObjectStatus {
     let condition = match &grant.refusal {
         None => Condition {
             kind: REQUEST_SATISFIED,
@@ -83,7 +89,7 @@ fn service_status(grant: &Grant, satisfied: &Str) -> ObjectStatus {
     };
     ObjectStatus {
         conditions: vec![condition],
-        load_balancer: Some(grant.addresses.clone()),
+        load_balancer: Some(settled),
         ..ObjectStatus::default()
     }
 }

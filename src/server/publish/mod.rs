@@ -47,6 +47,9 @@ const AGAIN: Duration = Duration::from_secs(2);
 const LATER: Duration = Duration::from_secs(30);
 /// A new writer deletes nothing before this: it may not have computed everything yet.
 const SETTLE: Duration = Duration::from_secs(10);
+/// A new writer writes nothing before this: an agent that has just started listens first to what the others use, and
+/// until then addresses that are in use all the while are tentative to it.
+pub const LISTEN: Duration = Duration::from_secs(1);
 /// How often the same is written to one object within [`LATER`].
 const MAX_REPEATS: u32 = 5;
 /// Changes of a moment are written together.
@@ -189,6 +192,7 @@ impl Publish {
     fn begin(&mut self, now: Time) {
         log::info!("this node writes to the API server now");
         self.leading_since = Some(now);
+        self.gathering = Some(now + LISTEN);
         self.touch_all(now);
     }
 
@@ -216,6 +220,10 @@ impl Publish {
     }
 
     fn write_next(&mut self, now: Time, out: &mut Outbox<Message>) {
+        if self.leading_since.is_none_or(|since| now < since + LISTEN) {
+            return;
+        }
+        self.gathering = None;
         let due: Vec<Target> =
             self.waiting.iter().filter(|(_, at)| **at <= now).map(|(it, _)| it.clone()).collect();
         for target in due {
@@ -470,10 +478,7 @@ impl Server<Message> for Publish {
 
     fn tick(&mut self, now: Time, out: &mut Outbox<Message>) {
         self.vote(now, out);
-        self.gathering = None;
-        if self.leading_since.is_some() {
-            self.write_next(now, out);
-        }
+        self.write_next(now, out);
     }
 
     fn peer_restarted(&mut self, now: Time, peer: ServerId, _out: &mut Outbox<Message>) {

@@ -187,7 +187,7 @@ impl RouteServer {
         statuses.by_object.extend(of_gateways.flat_map(|it| programmed::statuses(it, effects)));
         for (ingress, service, ports) in &ingress.owned {
             let key = ObjectKey { kind: Kind::Ingress, name: ingress.clone() };
-            let addresses = self.assignments.by_service.get(service).cloned().unwrap_or_default();
+            let addresses = self.assignments.settled(service).collect();
             let status = ObjectStatus {
                 load_balancer: Some(addresses),
                 ports: ports.clone(),

@@ -1,6 +1,7 @@
 //! The statuses of Gateways and ListenerSets, computed from effects: what is accepted comes from the objects, what is
 //! programmed from the acknowledgements of proxy and hooks.
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::listener::ListenerState;
@@ -83,9 +84,8 @@ fn gateway(
     effects: Effects<'_>,
 ) -> (ObjectKey, ObjectStatus) {
     let meta = &state.gateway.meta;
-    let assigned = effects.assignments.by_service.get(&state.service);
-    let assigned = assigned.map_or(&[][..], Vec::as_slice);
-    let programmed = gateway_not_programmed(state, assigned, effects);
+    let assigned: Vec<IpAddr> = effects.assignments.settled(&state.service).collect();
+    let programmed = gateway_not_programmed(state, &assigned, effects);
     let mut conditions = vec![gateway_accepted(state), verdict(PROGRAMMED, programmed.as_ref())];
     if state.gateway.client_certificate.is_some() {
         conditions.push(verdict(RESOLVED_REFS, state.client.as_ref().err()));
@@ -138,7 +138,7 @@ fn gateway_accepted(state: &GatewayState) -> Condition {
 
 fn gateway_not_programmed(
     state: &GatewayState,
-    assigned: &[std::net::IpAddr],
+    assigned: &[IpAddr],
     effects: Effects<'_>,
 ) -> Option<Fault> {
     if let Some(fault) = &state.rejected {
@@ -264,9 +264,8 @@ fn set_not_programmed(
     entries: &[Entry<'_>],
     effects: Effects<'_>,
 ) -> Option<Fault> {
-    let assigned = effects.assignments.by_service.get(&state.service);
-    let assigned = assigned.map_or(&[][..], Vec::as_slice);
-    if let Some(fault) = gateway_not_programmed(state, assigned, effects)
+    let assigned: Vec<IpAddr> = effects.assignments.settled(&state.service).collect();
+    if let Some(fault) = gateway_not_programmed(state, &assigned, effects)
         && fault.reason.starts_with("Address")
     {
         return Some(Fault::new("ParentNotProgrammed", fault.message));
