@@ -13,7 +13,6 @@ import sys
 import time
 from collections import Counter
 
-import soak_objects
 from faults import Faults
 from soak_lab import ADDRESS, PORTS, Agent, Api, Backends, Canary, Failure, expect, say, tls
 from soak_objects import KINDS, SPACES, WEIGHTS, Author, make, path
