@@ -176,7 +176,8 @@ impl Reflector {
             // Pages are of one moment, and the server that remembers it may be another one now.
             self.page = None;
         }
-        self.wait = Some(self.backoff.next(random).max(least));
+        // All are told the same time; by chance they do not all come back in the same moment.
+        self.wait = Some(least + self.backoff.next(random));
     }
 
     /// All is to be read anew, for what was told was lost.
@@ -267,7 +268,7 @@ mod tests {
         assert_eq!(copy.step(0), Step::Wait(Duration::from_millis(800)));
         assert!(matches!(copy.step(0), Step::Watch(path) if path.contains("resourceVersion=10&")));
         copy.failed(&Error::Refused(Status::of(429, Some(7), "")), 0);
-        assert_eq!(copy.step(0), Step::Wait(Duration::from_secs(7)));
+        assert_eq!(copy.step(0), Step::Wait(Duration::from_millis(7000 + 1600)));
         let broken = Json::check(r#"{"type":"ADDED"}"#).unwrap();
         assert!(matches!(copy.watched(broken), Err(Error::Broken(_))));
         let broken = Json::check("{}").unwrap();

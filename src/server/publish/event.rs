@@ -7,7 +7,7 @@ use crate::api::meta::{ObjectKey, Str};
 use crate::api::problem::{Problem, Severity};
 use crate::kube_lite::event::Event;
 
-/// How many are remembered as said. An Event lives an hour; more than this in an hour nobody reads.
+/// How many are said in an hour, as long as an Event lives; more than this nobody reads.
 const MAX_SAID: usize = 4096;
 
 /// What was said, and what is to be said.
@@ -43,7 +43,8 @@ impl Events {
         if self.said.len() >= MAX_SAID {
             self.said.retain(|id| current.contains(id));
         }
-        self.standing.keys().copied().collect()
+        let room = MAX_SAID.saturating_sub(self.said.len());
+        self.standing.keys().take(room).copied().collect()
     }
 
     /// The Event `id` could not be written, and should be.

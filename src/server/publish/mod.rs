@@ -12,6 +12,7 @@ mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hasher};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,6 +82,8 @@ pub struct Publish {
     seen: BTreeMap<ObjectKey, Arc<Seen>>,
     /// What may have to be written.
     dirty: BTreeSet<Target>,
+    /// What was last taken from there.
+    last: Option<Target>,
     gathering: Option<Time>,
     /// Not to be tried before.
     waiting: BTreeMap<Target, Time>,
@@ -110,6 +113,7 @@ impl Publish {
             versions: ServedVersions::default(),
             seen: BTreeMap::new(),
             dirty: BTreeSet::new(),
+            last: None,
             gathering: None,
             waiting: BTreeMap::new(),
             writing: BTreeMap::new(),
@@ -228,6 +232,7 @@ impl Publish {
         self.leading_since = None;
         self.dirty.clear();
         self.waiting.clear();
+        self.events = event::Events::default();
         self.gathering = None;
     }
 
@@ -243,7 +248,7 @@ impl Publish {
             self.dirty.insert(target);
         }
         while self.writing.len() < MAX_WRITES
-            && let Some(target) = self.dirty.pop_first()
+            && let Some(target) = self.next_dirty()
         {
             // What is under way is seen when it is done.
             if self.writing.values().any(|writing| *writing == target) {
@@ -254,6 +259,26 @@ impl Publish {
                 self.send(target, (verb, path, body), out);
             }
         }
+    }
+
+    /// Takes out what is written next: of Events one at a time, for they come in hundreds; of the others the one that
+    /// follows the last in their order. From the first each time, those that change all the time would keep the rest
+    /// from being written at all.
+    fn next_dirty(&mut self) -> Option<Target> {
+        let is_event = |target: &&Target| matches!(target, Target::Event(_));
+        let target = match self.dirty.last().filter(is_event) {
+            Some(event) if !self.writing.values().any(|it| is_event(&it)) => event.clone(),
+            _ => {
+                let after = |last| (Bound::Excluded(last), Bound::Unbounded);
+                let next = self.last.take().and_then(|last| self.dirty.range(after(last)).next());
+                let next = next.filter(|it| !is_event(it)).or_else(|| self.dirty.first());
+                let next = next.filter(|it| !is_event(it))?.clone();
+                self.last = Some(next.clone());
+                next
+            }
+        };
+        self.dirty.remove(&target);
+        Some(target)
     }
 
     fn send(&mut self, target: Target, write: (Verb, String, String), out: &mut Outbox<Message>) {
@@ -275,14 +300,15 @@ impl Publish {
                 let unix = self.unix(now).as_secs();
                 let seen = &self.seen;
                 let uid = |key: &ObjectKey| seen.get(key).map(|seen| Str::clone(&seen.uid));
-                self.events.write(*id, &uid, &self.versions, &self.config.node, unix)
+                let node = &self.config.node;
+                self.events.write(*id, &uid, &self.versions, node, unix)
             }
         }
     }
 
     fn status_difference(&mut self, now: Time, key: &ObjectKey) -> Option<(Verb, String, String)> {
         let seen = self.seen.get(key)?;
-        let (wanted, others) = wanted::status(key, self.view.statuses.get(key))?;
+        let (wanted, others) = wanted::status(key, self.view.statuses.get(key), seen)?;
         let before = match &*seen.status {
             "" => Value::map(),
             text => parse_json(text).ok()?,
