@@ -184,6 +184,13 @@ impl Compiler<'_, '_> {
                 add(&mut rules, host, matcher, ingress, field, action, settings);
             }
         }
+        // It gets what no path of a host matches as well, not only hosts that have no rule.
+        let default = rules.get(ANY_HOST).and_then(|any| any.get(&Matcher::Default)).cloned();
+        for paths in rules.values_mut() {
+            if let Some(default) = &default {
+                paths.entry(Matcher::Default).or_insert_with(|| default.clone());
+            }
+        }
         rules
     }
 
