@@ -4,12 +4,17 @@ use std::{process::ExitCode, rc::Rc, sync::Arc, time::Duration};
 use pilus::api::{Message, config::Config, wiring as to};
 use pilus::io::cluster::{self, Cluster};
 use pilus::io::signals::{self, SignalDriver};
-use pilus::io::{clock, event_loop::EventLoop, files::Files, hooks::HookDriver, logger, worker};
+use pilus::io::{
+    balancer::Balancer, clock, event_loop::EventLoop, files::Files, hooks::HookDriver, logger,
+    worker,
+};
 use pilus::io::{interfaces::InterfaceDriver, lan::Lan, notify::Notifier, resolver::Resolver};
 use pilus::kernel::{Kernel, Mailer, Server, ServerId, Wiring};
 use pilus::server::admin::{Admin, AdminSockets};
 use pilus::server::proxy::{self, StatsReader};
-use pilus::server::{announce, datapath, endpoint, ipam, kube, manifests, publish, route, service, store};
+use pilus::server::{
+    announce, datapath, endpoint, ipam, kube, manifests, publish, route, service, store,
+};
 
 /// Room for a burst; whole-state messages replace their older selves, so only events pile up.
 const MAILBOX: usize = 256;
@@ -83,7 +88,7 @@ pub(crate) fn wire(
     };
     let [netlink, files, lan, resolver, signal, admin, cluster] =
         [to::NETLINK, to::FILES, to::LAN, to::RESOLVER, to::SIGNAL, to::ADMIN, to::CLUSTER].map(|id| kernel.mailer(id));
-    let [c1, c2, c3, c4, c5, c6, c7, c8, c9, c10] = std::array::from_fn(|_| Arc::clone(config));
+    let [c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11] = std::array::from_fn(|_| Arc::clone(config));
     let sockets = Arc::clone(sockets);
     let mut add = |id, name, may_send, mailbox, build: Build| kernel.add(Wiring { id, name, may_send, mailbox, build });
 
@@ -110,6 +115,7 @@ pub(crate) fn wire(
     if !config.no_bpf {
         add(to::SERVICE, "service", &[to::BALANCER, to::STORE, to::ADMIN], LAN_MAILBOX,
             Box::new(move || Box::new(service::ServiceServer::new(Arc::clone(&c10)))));
+        add(to::BALANCER, "balancer", &[to::SERVICE, to::ADMIN], MAILBOX, Box::new(move || Box::new(Balancer::new(c11.bpf_root.clone()))));
         add(to::LAN, "lan", &[to::ANNOUNCE, to::IPAM, to::SERVICE], MAILBOX, Box::new(move || Box::new(Lan::new(lan.clone()))));
         add(to::ANNOUNCE, "announce", &[to::DATAPATH, to::BPF, to::LAN, to::STORE, to::ADMIN, to::SIGNAL], LAN_MAILBOX,
             Box::new(move || Box::new(announce::Announce::new(Arc::clone(&c4), offset))));

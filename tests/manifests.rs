@@ -46,6 +46,7 @@ const TOGETHER: &[(&[&str], &[&str])] = &[
         &["Secret default/demo-cert", "Secret default/demo-cert", "Service default/webpod"],
     ),
     (&["gateway-class", "gateway-tls-passthrough"], &[]),
+    (&["gateway-class", "gateway-tcp-udp"], &[]),
     (&["gateway-class", "gateway-echo", "gateway-splitting"], &[]),
     (&["gateway-class", "gateway-echo", "gateway-request-header"], &[]),
     (&["gateway-class", "gateway-grpc-route"], &[]),

@@ -149,7 +149,12 @@ pub struct Seen {
     pub status: Str,
     /// The annotation [`APPLIED`] if it is one of the objects that the agents make.
     pub applied: Option<Str>,
+    /// It is a Service that was a LoadBalancer: conditions of ours still stand there, and nobody else takes them away.
+    pub was_balancer: bool,
 }
+
+/// Conditions of ours on objects that others have conditions on as well begin so.
+pub const OUR_CONDITIONS: &[&str] = &["cilium.io/", "pilus.dev/"];
 
 /// Objects that were seen, changed or gone since the last message.
 pub type SeenObjects = Arc<[(ObjectKey, Option<Arc<Seen>>)]>;

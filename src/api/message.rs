@@ -82,6 +82,8 @@ pub enum Message {
     Balancing(Arc<Balancing>),
     /// balancer driver → service: what they do now. Whole state.
     Balanced(Arc<Balanced>),
+    /// balancer driver → admin. Whole state.
+    ServiceReport(Arc<DatapathReport>),
     /// bpf driver → admin. Whole state.
     DatapathReport(Arc<DatapathReport>),
     /// proxy → bpf driver: the sockets for steered connections. Whole state.
@@ -205,6 +207,7 @@ impl kernel::Message for Message {
             | M::Programmed(_)
             | M::Balancing(_)
             | M::Balanced(_)
+            | M::ServiceReport(_)
             | M::DatapathReport(_)
             | M::Listen(_)
             | M::Sockets(_) => std::mem::discriminant(self) == std::mem::discriminant(older),
@@ -260,6 +263,7 @@ impl kernel::Message for Message {
             Self::Programmed(_) => "Programmed",
             Self::Balancing(_) => "Balancing",
             Self::Balanced(_) => "Balanced",
+            Self::ServiceReport(_) => "ServiceReport",
             Self::DatapathReport(_) => "DatapathReport",
             Self::Sockets(_) => "Sockets",
             Self::SendFrame(..) => "SendFrame",

@@ -78,6 +78,17 @@ pub struct Frontend {
     pub local_backends: Arc<[Backend]>,
 }
 
+/// An interface whose packets are looked at.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Hooked {
+    /// The kernel's number.
+    pub index: IfIndex,
+    /// Clients outside of the cluster are behind it, not Pods: policies for traffic from outside hold.
+    pub outside: bool,
+    /// A sentence for people: why.
+    pub why: Arc<str>,
+}
+
 /// The whole state the service programs must have; what is not in it is removed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Balancing {
@@ -85,8 +96,8 @@ pub struct Balancing {
     pub generation: Generation,
     /// This node's addresses, IPv4 and IPv6, that stand in for a client's where nothing else helps.
     pub own: [Option<IpAddr>; 2],
-    /// The interfaces whose packets are looked at, with a sentence why; sorted.
-    pub interfaces: Vec<(IfIndex, Arc<str>)>,
+    /// The interfaces whose packets are looked at; sorted.
+    pub interfaces: Vec<Hooked>,
     /// Sorted by address, port and protocol; no two alike.
     pub frontends: Vec<Arc<Frontend>>,
 }

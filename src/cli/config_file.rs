@@ -102,9 +102,7 @@ const TOP: &[(&str, Setter)] = &[
         servers.map(|servers| config.nameservers = servers)
     }),
     ("no-bpf", |config, it| truth(it).map(|it| config.no_bpf = it)),
-    ("kube-proxy-replacement", |config, it| {
-        truth(it).map(|it| config.kube_proxy_replacement = it)
-    }),
+    ("kube-proxy-replacement", |config, it| truth(it).map(|it| config.kube_proxy_replacement = it)),
     ("ipv4", |config, it| truth(it).map(|it| config.ipv4 = it)),
     ("ipv6", |config, it| truth(it).map(|it| config.ipv6 = it)),
 ];

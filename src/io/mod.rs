@@ -1,5 +1,6 @@
 //! The world outside: the only system calls, the only unsafe code, the only clock.
 pub mod admin_socket;
+pub mod balancer;
 pub mod bpf;
 pub mod buffer;
 pub mod clock;

@@ -41,7 +41,10 @@ pub async fn follow(
             if error.code() == Some(404) {
                 return error;
             }
-            tell(Change::Failed(&error));
+            // That all is to be listed again is a part of watching.
+            if !matches!(&error, Error::Refused(status) if status.is_expired()) {
+                tell(Change::Failed(&error));
+            }
             reflector.failed(&error, client.net().random());
         }
     }

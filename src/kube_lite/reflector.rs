@@ -166,16 +166,18 @@ impl Reflector {
         let mut least = Duration::ZERO;
         if let Error::Refused(status) = error {
             if status.is_expired() {
-                // From the beginning; a continued list as well.
+                // From the beginning; a continued list as well. The server answers: what failed before is over.
                 self.version = None;
                 self.page = None;
+                self.backoff.reset();
             }
             least = Duration::from_secs(status.retry_after.unwrap_or_default().into());
         } else if self.version.is_none() {
             // Pages are of one moment, and the server that remembers it may be another one now.
             self.page = None;
         }
-        self.wait = Some(self.backoff.next(random).max(least));
+        // All are told the same time; by chance they do not all come back in the same moment.
+        self.wait = Some(least + self.backoff.next(random));
     }
 
     /// All is to be read anew, for what was told was lost.
@@ -249,6 +251,13 @@ mod tests {
         copy.failed(&error, 0);
         assert!(matches!(copy.step(0), Step::Wait(_)));
         assert!(matches!(copy.step(0), Step::List(_, true)));
+        // After a server that was away long as soon as after one that was not.
+        take_list(&mut copy, "12", "");
+        for _ in 0..5 {
+            copy.failed(&Error::Silent, 0);
+        }
+        copy.failed(&error, 0);
+        assert_eq!(copy.step(0), Step::Wait(Duration::from_millis(800)));
     }
 
     #[test]
@@ -259,7 +268,7 @@ mod tests {
         assert_eq!(copy.step(0), Step::Wait(Duration::from_millis(800)));
         assert!(matches!(copy.step(0), Step::Watch(path) if path.contains("resourceVersion=10&")));
         copy.failed(&Error::Refused(Status::of(429, Some(7), "")), 0);
-        assert_eq!(copy.step(0), Step::Wait(Duration::from_secs(7)));
+        assert_eq!(copy.step(0), Step::Wait(Duration::from_millis(7000 + 1600)));
         let broken = Json::check(r#"{"type":"ADDED"}"#).unwrap();
         assert!(matches!(copy.watched(broken), Err(Error::Broken(_))));
         let broken = Json::check("{}").unwrap();

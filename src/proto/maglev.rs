@@ -152,7 +152,8 @@ mod tests {
     #[test]
     fn none_and_too_many() {
         assert_eq!(table(&[], KERNEL_SIZE), [NOBODY; KERNEL_SIZE]);
-        let many: Vec<SocketAddr> = (0..300).map(|i| ([10, 0, (i / 256) as u8, i as u8], 80).into()).collect();
+        let many: Vec<SocketAddr> =
+            (0..300).map(|i| ([10, 0, (i / 256) as u8, i as u8], 80).into()).collect();
         let made = table(&many, KERNEL_SIZE);
         let mut used = made.clone();
         used.sort_unstable();

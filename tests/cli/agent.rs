@@ -357,7 +357,11 @@ fn view() -> View {
 }
 
 fn service_port(name: &str, port: u16) -> ServicePort {
-    ServicePort { service: NamespacedName::new("default", name), port: Port(port), protocol: PortProtocol::Tcp }
+    ServicePort {
+        service: NamespacedName::new("default", name),
+        port: Port(port),
+        protocol: PortProtocol::Tcp,
+    }
 }
 
 fn listener() -> Arc<Listener> {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # agents.sh BINARY NODE...: starts Pilus on these nodes, with the rights of its service account and no others.
-# Addresses that it keeps for a restart stay in CLUSTER_HOME/run/NODE/state.
+# PILUS_KUBECONFIG names another way to prove who it is. Addresses that it keeps for a restart stay in CLUSTER_HOME/run/NODE/state.
 set -u
 . "$(dirname "$(realpath "$0")")/lib.sh"
 binary=$1
@@ -14,6 +14,6 @@ for node in "$@"; do
     # The tests ask with plain HTTP.
     printf 'ingress: {enforce-https: false}\n' >"$run/pilus.yaml"
     PILUS_LOG=${PILUS_LOG:-info} start "pilus-$node" "k8s-$node" "$binary" run --config "$run/pilus.yaml" \
-        --kubeconfig "$CERTS/pilus.kubeconfig" --node "$node" --interface eth0 --state-dir "$run/state" \
+        --kubeconfig "${PILUS_KUBECONFIG:-$CERTS/pilus.kubeconfig}" --node "$node" --interface eth0 --state-dir "$run/state" \
         --bpf-root "$bpf/$node" --admin "unix:$run/admin.sock" --metrics ""
 done

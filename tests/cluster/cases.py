@@ -8,160 +8,23 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-HOME = Path(os.environ["CLUSTER_HOME"])
-CACHE = Path(os.environ["CLUSTER_CACHE"])
-BINARY = os.environ["PILUS_BINARY"]
-NODES = ["n1", "n2"]
-CRDS = HERE.parent.parent / "manifests" / "crds" / "gateway-api"
+import credentials
+import daemonset
+import faults
+import ingress
+import manifests
+import objects
+from cluster import (FIGURES, HERE, HOME, NODES, ROOT, Failure, Load, agent, apply, condition, control_plane, curl, end, eventually,
+                     expect, gateway_address, get, holder, ingress_address, kubectl, process, run, served, status, targets, writer)
+
+CRDS = ROOT / "manifests" / "crds" / "gateway-api"
 ROUTE_CRD = CRDS / "gateway.networking.k8s.io_httproutes.yaml"
 # What the two agents together may ask the API server while nothing happens.
 REQUESTS_A_MINUTE = 60
-IDLE_SECONDS = int(os.environ.get("IDLE_SECONDS", "120"))
-
-
-class Failure(Exception):
-    """What was seen, and not expected."""
-
-
-def run(*words, fails=False, **options):
-    done = subprocess.run([str(word) for word in words], capture_output=True, text=True, timeout=120, **options)
-    if done.returncode and not fails:
-        raise Failure(f"{' '.join(map(str, words))}: {(done.stderr or done.stdout).strip()}")
-    return done.stdout
-
-
-def kubectl(*words, **options):
-    return run(CACHE / "bin/kubectl", "--kubeconfig", HOME / "certs/admin.kubeconfig", *words, **options)
-
-
-def apply(text):
-    kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", input=text)
-
-
-def get(kind, name, namespace="demo"):
-    return json.loads(kubectl("get", kind, name, "-n", namespace, "-o", "json"))
-
-
-def condition(conditions, kind):
-    found = [one for one in conditions if one["type"] == kind]
-    return (found[0]["status"], found[0]["reason"], found[0]["message"]) if found else (None, None, None)
-
-
-def eventually(what, seconds, look):
-    """Calls `look` until it returns something true, which is returned."""
-    last, end = None, time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            last = look()
-            if last:
-                return last
-        except (Failure, KeyError, IndexError) as error:
-            last = error
-        time.sleep(0.1)
-    raise Failure(f"not within {seconds} s: {what}; last: {last!r}")
-
-
-def expect(what, is_so, seen=""):
-    if not is_so:
-        raise Failure(f"{what}: {seen}" if seen != "" else what)
-
-
-def process(name):
-    """The number of a process that the scripts started, if it is still the same one."""
-    try:
-        pid, start = (HOME / "pids" / f"{name}.pid").read_text().split()
-        now = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
-    except (OSError, ValueError):
-        return None
-    return int(pid) if now == start else None
-
-
-def end(name, signal="TERM"):
-    pid = process(name)
-    expect(f"{name} runs", pid)
-    run("kill", f"-{signal}", pid)
-    eventually(f"{name} ends", 20, lambda: process(name) is None)
-
-
-def control_plane(*names):
-    run(HERE / "control-plane.sh", *names)
-    eventually("the API server is ready", 60, lambda: kubectl("get", "--raw", "/readyz") == "ok")
-
-
-def agent(node):
-    run(HERE / "agents.sh", BINARY, node)
-    eventually(f"Pilus on {node} answers", 20, lambda: status(node))
-
-
-def status(node):
-    return run(BINARY, "status", env={**os.environ, "PILUS_ADMIN": f"unix:{HOME}/run/{node}/admin.sock"}, fails=True)
-
-
-def curl(address, host, path="/", seconds=2):
-    """The status code seen outside the nodes; 000: there was none."""
-    return run("nsenter", "--net=/run/netns/k8s-cp", "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-m", seconds,
-               "-H", f"Host: {host}", f"http://{address}{path}", fails=True)
-
-
-def ingress_address():
-    return get("ingress", "web")["status"]["loadBalancer"]["ingress"][0]["ip"]
-
-
-def gateway_address():
-    return get("gateway", "gate")["status"]["addresses"][0]["value"]
-
-
-def served():
-    return curl(ingress_address(), "web.test") == "200" and curl(gateway_address(), "gate.test") == "200"
-
-
-def holder(address):
-    """The node whose hardware address the LAN has for an address."""
-    run("nsenter", "--net=/run/netns/k8s-cp", "ip", "neigh", "flush", "to", address, fails=True)
-    curl(address, "gate.test")
-    seen = run("ip", "-n", "k8s-cp", "neigh", "show", "to", address).split()
-    if "lladdr" not in seen:
-        return None
-    mac = seen[seen.index("lladdr") + 1]
-    return next((n for n in NODES if mac in run("ip", "-n", f"k8s-{n}", "link", "show", "eth0")), None)
-
-
-def writer():
-    return get("lease", "pilus-controller", "kube-system")["spec"]["holderIdentity"]
-
-
-class Load:
-    """Asks without a pause until it is left; what was not answered with 200 is in `failures`."""
-
-    def __init__(self, *targets):
-        self.targets, self.failures, self.count, self.ends = targets, [], 0, threading.Event()
-        self.thread = threading.Thread(target=self.ask)
-
-    def ask(self):
-        while not self.ends.is_set():
-            for target in self.targets:
-                code = curl(*target)
-                self.count += 1
-                if code != "200":
-                    self.failures.append((time.strftime("%H:%M:%S"), target, code))
-            time.sleep(0.02)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.ends.set()
-        self.thread.join()
-
-
-def targets():
-    return (ingress_address(), "web.test"), (gateway_address(), "gate.test")
+IDLE_SECONDS = int(os.environ.get("IDLE_SECONDS", "60"))
 
 
 def case_answers():
@@ -243,7 +106,7 @@ def case_apiserver():
     with Load(*addresses) as load:
         end("kube-apiserver", "KILL")
         time.sleep(20)
-    expect(f"no request of {load.count} failed", not load.failures, load.failures[:3])
+    load.expect_none_failed()
     expect("pilus status says that the API server is away", "cannot be read" in status("n1"), status("n1"))
     first = eventually("somebody announces", 10, lambda: holder(addresses[1][0]))
     other = next(node for node in NODES if node != first)
@@ -267,7 +130,7 @@ def case_etcd():
         end("etcd", "KILL")
         time.sleep(5)
         control_plane("etcd")
-    expect(f"no request of {load.count} failed", not load.failures, load.failures[:3])
+    load.expect_none_failed()
     apply("{apiVersion: v1, kind: Service, metadata: {name: later, namespace: demo}, spec: {type: LoadBalancer, ports: [{port: 80}]}}")
     try:
         eventually("a new Service gets an address", 90,
@@ -285,7 +148,7 @@ def case_restart():
             end(f"pilus-{node}")
             agent(node)
             time.sleep(8)
-        expect(f"{node}: no request of {load.count} failed", not load.failures, load.failures[:3])
+        load.expect_only_cut(f"restart: {node}", 1)
     expect("the addresses are the same", targets() == addresses, targets())
 
 
@@ -306,7 +169,7 @@ def case_cut():
     eventually("the node is ready", 60, lambda: kubectl("wait", "--for=condition=Ready", f"node/{first}", "--timeout=1s"))
     with Load(*addresses) as load:
         time.sleep(5)
-    expect(f"no request of {load.count} failed", not load.failures, load.failures[:3])
+    load.expect_only_cut("cut", 1)
     expect("the addresses are the same", targets() == addresses, targets())
 
 
@@ -330,11 +193,8 @@ def rss(node):
     return int(text.split("VmRSS:")[1].split()[0]) / 1024
 
 
-FOOTPRINT = []
-
-
 def case_idle():
-    """A cluster in which nothing happens is asked little, and a change after two minutes arrives at once."""
+    """A cluster in which nothing happens is asked little, and a change after that silence arrives at once."""
     eventually("both answer", 30, served)
     time.sleep(12)
     stamp = "%Y-%m-%dT%H:%M:%S"
@@ -344,8 +204,8 @@ def case_idle():
     requests = asked(since, until) * 60 / IDLE_SECONDS
     for node in NODES:
         used = (cpu(node) - before[node]) / IDLE_SECONDS * 100
-        FOOTPRINT.append(f"footprint: {node}: {rss(node):.1f} MiB RSS, {used:.2f} % of one CPU at idle")
-    FOOTPRINT.append(f"footprint: both agents: {requests:.0f} API requests a minute at idle")
+        FIGURES.append(f"footprint: {node}: {rss(node):.1f} MiB RSS, {used:.2f} % of one CPU at idle")
+    FIGURES.append(f"footprint: both agents: {requests:.0f} API requests a minute at idle")
     address = gateway_address()
     kubectl("patch", "httproute", "echo", "-n", "demo", "--type=merge", "-p", '{"spec":{"hostnames":["gate.test","new.test"]}}')
     changed = time.monotonic()
@@ -354,7 +214,7 @@ def case_idle():
         took = time.monotonic() - changed
     finally:
         kubectl("patch", "httproute", "echo", "-n", "demo", "--type=merge", "-p", '{"spec":{"hostnames":["gate.test"]}}')
-    FOOTPRINT.append(f"footprint: a change after {IDLE_SECONDS} s of silence was served {took * 1000:.0f} ms after kubectl ended")
+    FIGURES.append(f"footprint: a change after {IDLE_SECONDS} s of silence was served {took * 1000:.0f} ms after kubectl ended")
     expect(f"{requests:.0f} requests a minute are at most {REQUESTS_A_MINUTE}", requests <= REQUESTS_A_MINUTE)
 
 
@@ -377,8 +237,8 @@ def case_late():
     eventually("both answer", 30, served)
 
 
-CASES = [case_answers, case_refused, case_deleted, case_crds, case_restart, case_cut, case_etcd, case_apiserver, case_late,
-         case_idle]
+CASES = [case_answers, *objects.CASES, case_refused, case_deleted, *ingress.CASES, *manifests.CASES, case_crds, case_idle, case_restart, case_cut,
+         *daemonset.CASES, case_etcd, case_apiserver, case_late, *credentials.CASES, *faults.CASES]
 
 
 def main(wanted):
@@ -401,7 +261,7 @@ def main(wanted):
             result, why, failed = "FAILED", f"\n    {error}", failed + 1
         name = case.__name__.removeprefix("case_")
         print(f"{name:<12} {result}  {time.monotonic() - began:5.0f} s  {case.__doc__.strip()}{why}", flush=True)
-    print("\n".join(FOOTPRINT))
+    print("\n".join(FIGURES))
     print(f"test-cluster: {len(chosen) - failed} passed, {failed} failed")
     return 1 if failed else 0
 

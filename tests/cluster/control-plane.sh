@@ -5,7 +5,7 @@ set -u
 
 start_etcd() {
     # Nobody needs this data after a power cut.
-    start etcd k8s-cp "$BIN/etcd" --name m --data-dir "$CLUSTER_HOME/data/etcd" --unsafe-no-fsync \
+    start etcd "$CLUSTER_NETNS" "$BIN/etcd" --name m --data-dir "$CLUSTER_HOME/data/etcd" --unsafe-no-fsync \
         --listen-client-urls http://127.0.0.1:12379 --advertise-client-urls http://127.0.0.1:12379 \
         --listen-peer-urls http://127.0.0.1:12380 --initial-advertise-peer-urls http://127.0.0.1:12380 \
         --initial-cluster m=http://127.0.0.1:12380
@@ -13,7 +13,7 @@ start_etcd() {
 
 start_apiserver() {
     local issuer=https://kubernetes.default.svc.cluster.local
-    start kube-apiserver k8s-cp "$BIN/kube-apiserver" --etcd-servers=http://127.0.0.1:12379 \
+    start kube-apiserver "$CLUSTER_NETNS" "$BIN/kube-apiserver" --etcd-servers=http://127.0.0.1:12379 \
         --bind-address=0.0.0.0 --secure-port=6443 --advertise-address=10.201.0.1 \
         --tls-cert-file="$CERTS/apiserver.crt" --tls-private-key-file="$CERTS/apiserver.key" \
         --client-ca-file="$CERTS/ca.crt" --cert-dir="$CLUSTER_HOME/run" \
@@ -34,7 +34,7 @@ start_apiserver() {
 client() {
     local name=$1 port=$2
     shift 2
-    start "$name" k8s-cp "$BIN/$name" --kubeconfig="$CERTS/$name.kubeconfig" \
+    start "$name" "$CLUSTER_NETNS" "$BIN/$name" --kubeconfig="$CERTS/$name.kubeconfig" \
         --authentication-kubeconfig="$CERTS/$name.kubeconfig" --authorization-kubeconfig="$CERTS/$name.kubeconfig" \
         --bind-address=127.0.0.1 --secure-port="$port" --cert-dir="$CLUSTER_HOME/run/$name" \
         --leader-elect=false --profiling=false "$@"
@@ -60,7 +60,7 @@ for name in "$@"; do
         client $name 10257 --service-account-private-key-file="$CERTS/sa.key" --root-ca-file="$CERTS/ca.crt" \
             --cluster-signing-cert-file="$CERTS/ca.crt" --cluster-signing-key-file="$CERTS/ca.key" \
             --use-service-account-credentials=true --service-cluster-ip-range=10.96.0.0/16 \
-            --allocate-node-cidrs=false --kube-api-qps=300 --kube-api-burst=600
+            --allocate-node-cidrs=false --kube-api-qps=300 --kube-api-burst=600 --node-monitor-grace-period=20s
         ;;
     kube-scheduler) client $name 10259 ;;
     *) echo "control-plane.sh: what is $name?" >&2 && exit 2 ;;

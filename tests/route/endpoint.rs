@@ -161,11 +161,8 @@ fn target_ports_and_order() {
     assert_eq!(finder.list("default/web", 80), "10.0.0.2:8080 10.0.0.9:3000 10.0.0.10:8080");
     assert_eq!(finder.list("default/web", 81), "10.0.0.2:9000 10.0.0.9:9000 10.0.0.10:9000");
     assert_eq!(finder.list("default/web", 82), "");
-    let port = ServicePort {
-        service: name("default/web"),
-        port: Port(80),
-        protocol: PortProtocol::Tcp,
-    };
+    let port =
+        ServicePort { service: name("default/web"), port: Port(80), protocol: PortProtocol::Tcp };
     let first = &finder.endpoints.by_port[&port][0];
     assert_eq!(first.pod, Some(name("default/b")));
     assert_eq!(first.node.as_deref(), Some("n1"));

@@ -402,9 +402,26 @@ fn default_backend() {
     router.complains(&[]);
     for (host, path, target) in [
         ("h.com", "/x", "a:80"),
-        ("h.com", "/z", "404"),
+        // The table of examples in the documentation of Ingress: no path matches, so the default backend has it.
+        ("h.com", "/z", "c:80"),
         ("other.com", "/y", "b:80"),
         ("other.com", "/z", "c:80"),
+    ] {
+        assert_eq!(router.ask(80, host, path), target, "{host}{path}");
+    }
+    // It is the default of its own Ingress; a rule for / of a host is no matter of it.
+    let router = Router::shared(&[
+        ingress("default/one").default_backend("a:80").rule("h.com", &[("/x", 'P', "b:80")]),
+        ingress("default/two")
+            .rule("h.com", &[("/", 'P', "c:80")])
+            .rule("i.com", &[("/x", 'E', "c:80")]),
+    ]);
+    router.complains(&[]);
+    for (host, path, target) in [
+        ("h.com", "/x", "b:80"),
+        ("h.com", "/z", "c:80"),
+        ("i.com", "/z", "404"),
+        ("j.com", "/z", "a:80"),
     ] {
         assert_eq!(router.ask(80, host, path), target, "{host}{path}");
     }

@@ -128,7 +128,11 @@ impl Setup {
                 node: Some(node_name(node).into()),
                 pod: None,
             };
-            let key = ServicePort { service: service_name(vip), port: Port(80), protocol: PortProtocol::Tcp };
+            let key = ServicePort {
+                service: service_name(vip),
+                port: Port(80),
+                protocol: PortProtocol::Tcp,
+            };
             by_port.insert(key, nodes.map(endpoint).collect());
         }
         Endpoints { by_port }

@@ -396,7 +396,11 @@ impl EndpointSpec {
 
 /// The port 80 of the Service `default/NAME`, as `World::services` names it.
 pub fn service_port(name: &str) -> ServicePort {
-    ServicePort { service: NamespacedName::new("default", name), port: Port(80), protocol: PortProtocol::Tcp }
+    ServicePort {
+        service: NamespacedName::new("default", name),
+        port: Port(80),
+        protocol: PortProtocol::Tcp,
+    }
 }
 
 fn hosts(routes: Vec<RouteSpec>) -> HostTable {

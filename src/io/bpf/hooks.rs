@@ -5,8 +5,8 @@
 //! links are pinned under `links/` of the BPF root, and the filter used before Linux 6.6 stays by
 //! nature. What is attached is recorded by names in `links/`:
 //!
-//! - `l2_announce-IFINDEX`: the tcx link of an interface;
-//! - `clsact-IFINDEX` (an empty directory): a clsact filter is on the interface;
+//! - `PROGRAM-IFINDEX`: the tcx link of an interface;
+//! - `clsact-IFINDEX`, `PROGRAM_clsact-IFINDEX` (empty directories): a clsact filter is on the interface;
 //! - `qdisc-IFINDEX` (an empty directory): we created the interface's clsact qdisc;
 //! - `steer`: the sk_lookup link.
 
@@ -22,12 +22,46 @@ use super::sys;
 use crate::arrange::Arrange;
 use crate::io::netlink::{Netlink, tc};
 
-const TCX: &str = "l2_announce-";
-const CLSACT: &str = "clsact-";
 const QDISC: &str = "qdisc-";
 const STEER: &str = "steer";
-/// The filter's name in `tc filter show`; how a predecessor's filter is recognised.
-const FILTER: &str = "pilus_l2_announce";
+
+/// A tc hook of an interface, and the names of what is ours there.
+#[derive(Debug)]
+pub(super) struct Place {
+    /// The stem of the tcx link's pin.
+    tcx: &'static str,
+    /// The stem of the mark that a clsact filter is there.
+    clsact: &'static str,
+    /// The filter's name in `tc filter show`; how a predecessor's filter is recognised.
+    filter: &'static str,
+    attach: u32,
+    hook: u32,
+}
+
+/// Answers to ARP and NDP.
+pub(super) const ANNOUNCE: Place = Place {
+    tcx: "l2_announce-",
+    clsact: "clsact-",
+    filter: "pilus_l2_announce",
+    attach: sys::ATTACH_TCX_INGRESS,
+    hook: tc::INGRESS,
+};
+/// Packets to frontends, and backends' answers.
+pub(super) const SERVICE_IN: Place = Place {
+    tcx: "service_in-",
+    clsact: "service_in_clsact-",
+    filter: "pilus_service_in",
+    attach: sys::ATTACH_TCX_INGRESS,
+    hook: tc::INGRESS,
+};
+/// Answers of backends on the node itself.
+pub(super) const SERVICE_OUT: Place = Place {
+    tcx: "service_out-",
+    clsact: "service_out_clsact-",
+    filter: "pilus_service_out",
+    attach: sys::ATTACH_TCX_EGRESS,
+    hook: tc::EGRESS,
+};
 
 /// The `links` directory.
 #[derive(Debug)]
@@ -44,15 +78,16 @@ impl Hooks {
         self.dir.join(format!("{stem}{ifindex}"))
     }
 
-    /// Interfaces with our program on them, whoever attached it.
-    pub(super) fn lans(&self) -> Result<Vec<u32>, BpfError> {
+    /// Interfaces with our program at the place, whoever attached it.
+    pub(super) fn attached(&self, place: &Place) -> Result<Vec<u32>, BpfError> {
         let entries = std::fs::read_dir(&self.dir)
             .map_err(|e| BpfError::system(format!("listing {}", self.dir.display()), e))?;
         let mut found: Vec<u32> = entries
             .flatten()
             .filter_map(|entry| {
                 let name = entry.file_name().into_string().ok()?;
-                let index = name.strip_prefix(TCX).or_else(|| name.strip_prefix(CLSACT))?;
+                let index =
+                    name.strip_prefix(place.tcx).or_else(|| name.strip_prefix(place.clsact))?;
                 index.parse().ok()
             })
             .collect();
@@ -61,19 +96,20 @@ impl Hooks {
         Ok(found)
     }
 
-    /// Puts `program` on the ingress of an interface, in place of what a predecessor left there.
-    pub(super) fn attach_lan(
+    /// Puts `program` at the place of an interface, instead of what a predecessor left there.
+    pub(super) fn attach(
         &self,
+        place: &Place,
         program: &Program,
         ifindex: u32,
         mode: TcHook,
     ) -> Result<(), BpfError> {
         let doing = |what: &str| format!("{what} {} on interface {ifindex}", program.name);
         if mode != TcHook::Clsact {
-            let pin = self.path(TCX, ifindex);
-            let create = || sys::link_create_tcx(program.fd.as_fd(), ifindex);
+            let pin = self.path(place.tcx, ifindex);
+            let create = || sys::link_create_tcx(program.fd.as_fd(), ifindex, place.attach);
             match replace_or_create(&pin, program.fd.as_fd(), ifindex, create) {
-                Ok(()) => return self.remove_filter(ifindex),
+                Ok(()) => return self.remove_filter(place, ifindex),
                 // No tcx before Linux 6.6: link creation knows no such attach type.
                 Err(e) if mode == TcHook::Auto && e.raw_os_error() == Some(libc::EINVAL) => {}
                 Err(e) => return Err(BpfError::system(doing("attaching"), e)),
@@ -83,20 +119,20 @@ impl Hooks {
         if tc::add_clsact(&mut netlink, ifindex)? {
             make_dir(&self.path(QDISC, ifindex))?;
         }
-        make_dir(&self.path(CLSACT, ifindex))?;
-        tc::set_filter(&mut netlink, ifindex, program.fd.as_fd(), FILTER)?;
-        detach(&self.path(TCX, ifindex))
+        make_dir(&self.path(place.clsact, ifindex))?;
+        tc::set_filter(&mut netlink, ifindex, place.hook, program.fd.as_fd(), place.filter)?;
+        detach(&self.path(place.tcx, ifindex))
     }
 
-    /// Whether our program is on the interface, as [`Self::attach_lan`] leaves it.
-    pub(super) fn is_on_lan(&self, ifindex: u32) -> Result<bool, BpfError> {
-        if let Ok(link) = sys::obj_get(&self.path(TCX, ifindex)) {
+    /// Whether our program is at the place, as [`Self::attach`] leaves it.
+    pub(super) fn is_attached(&self, place: &Place, ifindex: u32) -> Result<bool, BpfError> {
+        if let Ok(link) = sys::obj_get(&self.path(place.tcx, ifindex)) {
             let doing = "looking at the tc link";
             let target = sys::link_target(link.as_fd()).map_err(|e| BpfError::system(doing, e))?;
             return Ok(target == ifindex);
         }
-        Ok(self.path(CLSACT, ifindex).exists()
-            && tc::has_filter(&mut Netlink::open()?, ifindex, FILTER)?)
+        Ok(self.path(place.clsact, ifindex).exists()
+            && tc::has_filter(&mut Netlink::open()?, ifindex, place.hook, place.filter)?)
     }
 
     /// Whether the pinned link steers in some network namespace that exists.
@@ -107,16 +143,16 @@ impl Hooks {
     }
 
     /// Takes our program off an interface; an interface that is gone is no error.
-    pub(super) fn detach_lan(&self, ifindex: u32) -> Result<(), BpfError> {
-        detach(&self.path(TCX, ifindex))?;
-        self.remove_filter(ifindex)
+    pub(super) fn detach(&self, place: &Place, ifindex: u32) -> Result<(), BpfError> {
+        detach(&self.path(place.tcx, ifindex))?;
+        self.remove_filter(place, ifindex)
     }
 
-    fn remove_filter(&self, ifindex: u32) -> Result<(), BpfError> {
-        let filter = self.path(CLSACT, ifindex);
+    fn remove_filter(&self, place: &Place, ifindex: u32) -> Result<(), BpfError> {
+        let filter = self.path(place.clsact, ifindex);
         let qdisc = self.path(QDISC, ifindex);
         if filter.exists() {
-            tc::remove_filter(&mut Netlink::open()?, ifindex, FILTER)?;
+            tc::remove_filter(&mut Netlink::open()?, ifindex, place.hook, place.filter)?;
             remove_dir(&filter)?;
         }
         if qdisc.exists() {

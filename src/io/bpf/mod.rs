@@ -13,6 +13,8 @@ pub mod abi;
 mod error;
 mod hooks;
 mod object;
+pub mod service;
+pub mod service_abi;
 mod sys;
 
 use crate::arrange::{Arrange, Gather};
@@ -32,7 +34,7 @@ pub use self::error::BpfError;
 use self::abi::{
     AddressKey, AddressValue, MAX_ADDRESSES, MAX_SOCKETS, MAX_STEERED, SteerKey, from_wire, to_wire,
 };
-use self::hooks::Hooks;
+use self::hooks::{ANNOUNCE, Hooks};
 use self::object::{Loaded, MAP_NAMES, Maps, Program};
 
 /// Whether this node answers for an address on an interface.
@@ -205,17 +207,17 @@ impl Bpf {
     /// Replaces, without a gap, the program of a dead predecessor. Call it after
     /// [`Self::sync_addresses`].
     pub fn attach_lan(&mut self, ifindex: u32) -> Result<(), BpfError> {
-        self.hooks.attach_lan(&self.l2_announce, ifindex, self.tc)
+        self.hooks.attach(&ANNOUNCE, &self.l2_announce, ifindex, self.tc)
     }
 
     /// Takes the program off an interface; the kernel may then answer ARP for local routes.
     pub fn detach_lan(&mut self, ifindex: u32) -> Result<(), BpfError> {
-        self.hooks.detach_lan(ifindex)
+        self.hooks.detach(&ANNOUNCE, ifindex)
     }
 
     /// Interfaces the program is on, including those a predecessor left.
     pub fn lans(&self) -> Result<Vec<u32>, BpfError> {
-        self.hooks.lans()
+        self.hooks.attached(&ANNOUNCE)
     }
 
     /// Steers connections in the calling thread's network namespace.
@@ -231,7 +233,7 @@ impl Bpf {
     pub fn lost(&self, lans: &BTreeSet<u32>) -> Result<Vec<String>, BpfError> {
         let mut lost = Vec::new();
         for ifindex in lans {
-            if !self.hooks.is_on_lan(*ifindex)? {
+            if !self.hooks.is_attached(&ANNOUNCE, *ifindex)? {
                 lost.push(format!("the tc program of interface {ifindex}"));
             }
         }
@@ -434,17 +436,7 @@ impl Bpf {
 
     /// What the programs cost, for budgets.
     pub fn costs(&self) -> Result<[ProgramCost; 2], BpfError> {
-        let cost = |program: &Program| -> Result<ProgramCost, BpfError> {
-            let info = sys::prog_info(program.fd.as_fd())
-                .map_err(|e| BpfError::system(format!("reading about {}", program.name), e))?;
-            Ok(ProgramCost {
-                name: program.name,
-                instructions: info.xlated_len / INSTRUCTION_SIZE,
-                verified: info.verified_insns,
-                gpl: info.bits & 1 != 0,
-            })
-        };
-        Ok([cost(&self.l2_announce)?, cost(&self.steer)?])
+        Ok([self.l2_announce.cost()?, self.steer.cost()?])
     }
 
     /// Runs a program once on a packet (empty for `steer`) in the context given (`__sk_buff` or
@@ -472,8 +464,10 @@ impl Bpf {
     /// after a failure and returns the first.
     pub fn release(self) -> Result<(), BpfError> {
         let mut results = vec![self.hooks.detach_steer()];
-        match self.hooks.lans() {
-            Ok(lans) => results.extend(lans.into_iter().map(|lan| self.hooks.detach_lan(lan))),
+        match self.hooks.attached(&ANNOUNCE) {
+            Ok(lans) => {
+                results.extend(lans.into_iter().map(|lan| self.hooks.detach(&ANNOUNCE, lan)))
+            }
             Err(e) => results.push(Err(e)),
         }
         let maps = self.root.join("maps");
@@ -491,9 +485,6 @@ impl Bpf {
         results.into_iter().collect()
     }
 }
-
-/// Size of one BPF instruction in bytes.
-const INSTRUCTION_SIZE: u32 = 8;
 
 fn remove(result: io::Result<()>, path: &Path) -> Result<(), BpfError> {
     result.map_err(|e| BpfError::system(format!("removing {}", path.display()), e))

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, SockMap};
 
+use super::ProgramCost;
 use super::abi::{AddressKey, AddressValue, SteerKey};
 use super::error::BpfError;
 use super::sys::{self, MapShape};
@@ -14,11 +15,30 @@ use super::sys::{self, MapShape};
 /// The object file, compiled from `bpf/` by `scripts/bpf-build`.
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../bpf/pilus.bpf.o");
 
+/// Size of one BPF instruction in bytes.
+const INSTRUCTION_SIZE: u32 = 8;
+
 /// A program in the kernel. It lives as long as a link or filter holds it, or this value.
 #[derive(Debug)]
 pub(super) struct Program {
     pub(super) name: &'static str,
     pub(super) fd: OwnedFd,
+}
+
+// === impl Program ===
+
+impl Program {
+    /// What it costs the kernel.
+    pub(super) fn cost(&self) -> Result<ProgramCost, BpfError> {
+        let info = sys::prog_info(self.fd.as_fd())
+            .map_err(|e| BpfError::system(format!("reading about {}", self.name), e))?;
+        Ok(ProgramCost {
+            name: self.name,
+            instructions: info.xlated_len / INSTRUCTION_SIZE,
+            verified: info.verified_insns,
+            gpl: info.bits & 1 != 0,
+        })
+    }
 }
 
 /// Everything the object file holds, in the kernel.
@@ -48,28 +68,12 @@ fn broken(reason: impl ToString) -> BpfError {
 /// Opens the maps pinned in `dir`, creates and pins those that are missing or of another layout,
 /// and loads the programs on them.
 pub(super) fn load(dir: &Path) -> Result<Loaded, BpfError> {
-    let mut object = aya_obj::Object::parse(OBJECT).map_err(broken)?;
-    let mut definitions: Vec<_> = object.maps.drain().collect();
-    // Always the same first one, so that what fails again is the same complaint, with the same "since".
-    definitions.arrange_by(|(a, _), (b, _)| a.cmp(b));
-    let mut maps = Vec::new();
-    for (name, definition) in definitions {
-        let fd = open_map(dir, &name, &definition)?;
-        maps.push((name, definition, fd));
-    }
-    object
-        .relocate_maps(
-            maps.iter().map(|(name, definition, fd)| (name.as_str(), fd.as_raw_fd(), definition)),
-            &HashSet::new(),
-        )
-        .map_err(broken)?;
-    let l2_announce = load_program(&object, "l2_announce", sys::PROG_TYPE_SCHED_CLS, 0)?;
-    let steer = load_program(&object, "steer", sys::PROG_TYPE_SK_LOOKUP, sys::ATTACH_SK_LOOKUP)?;
-    let mut take = |wanted: &str| {
-        let at = maps.iter().position(|(name, ..)| name == wanted);
-        let at = at.ok_or_else(|| broken(format!("map {wanted} is missing")))?;
-        MapData::from_fd(maps.swap_remove(at).2).map_err(broken)
-    };
+    let programs = [
+        ("l2_announce", sys::PROG_TYPE_SCHED_CLS, 0),
+        ("steer", sys::PROG_TYPE_SK_LOOKUP, sys::ATTACH_SK_LOOKUP),
+    ];
+    let (mut maps, [l2_announce, steer]) = load_object(OBJECT, dir, &|_| None, programs)?;
+    let mut take = |wanted: &str| MapData::from_fd(take_map(&mut maps, wanted)?.0).map_err(broken);
     let maps = Maps {
         addresses: Map::HashMap(take("addresses")?).try_into().map_err(broken)?,
         liveness: Map::Array(take("liveness")?).try_into().map_err(broken)?,
@@ -80,38 +84,99 @@ pub(super) fn load(dir: &Path) -> Result<Loaded, BpfError> {
     Ok(Loaded { maps, l2_announce, steer })
 }
 
-fn open_map(dir: &Path, name: &str, definition: &aya_obj::Map) -> Result<OwnedFd, BpfError> {
-    let shape = MapShape {
+/// The maps of an object file by name, and how they are laid out.
+pub(super) type NamedMaps = Vec<(String, OwnedFd, MapShape)>;
+
+/// Takes one of them.
+pub(super) fn take_map(maps: &mut NamedMaps, name: &str) -> Result<(OwnedFd, MapShape), BpfError> {
+    let at = maps.iter().position(|(found, ..)| found == name);
+    let at = at.ok_or_else(|| broken(format!("map {name} is missing")))?;
+    let (_, fd, shape) = maps.swap_remove(at);
+    Ok((fd, shape))
+}
+
+/// Loads an object file. `size` may say that a map is to have another number of entries than the file says; one
+/// that is pinned keeps its own.
+pub(super) fn load_object<const N: usize>(
+    file: &[u8],
+    dir: &Path,
+    size: &dyn Fn(&str) -> Option<u32>,
+    programs: [(&'static str, u32, u32); N],
+) -> Result<(NamedMaps, [Program; N]), BpfError> {
+    let mut object = aya_obj::Object::parse(file).map_err(broken)?;
+    let mut definitions: Vec<_> = object.maps.drain().collect();
+    // Always the same first one, so that what fails again is the same complaint, with the same "since".
+    definitions.arrange_by(|(a, _), (b, _)| a.cmp(b));
+    let mut maps = Vec::new();
+    for (name, definition) in definitions {
+        let (fd, shape) = open_map(dir, &name, &definition, size(&name))?;
+        maps.push((name, definition, fd, shape));
+    }
+    object
+        .relocate_maps(
+            maps.iter()
+                .map(|(name, definition, fd, _)| (name.as_str(), fd.as_raw_fd(), definition)),
+            &HashSet::new(),
+        )
+        .map_err(broken)?;
+    let mut loaded = Vec::new();
+    for (name, kind, attach) in programs {
+        loaded.push(load_program(&object, name, kind, attach)?);
+    }
+    let maps = maps.into_iter().map(|(name, _, fd, shape)| (name, fd, shape)).collect();
+    let loaded = loaded.try_into().map_err(|_| broken("programs are missing"))?;
+    Ok((maps, loaded))
+}
+
+/// How often a map is looked for that another thread makes at the same time.
+const OPEN_ATTEMPTS: usize = 3;
+
+fn open_map(
+    dir: &Path,
+    name: &str,
+    definition: &aya_obj::Map,
+    size: Option<u32>,
+) -> Result<(OwnedFd, MapShape), BpfError> {
+    let mut shape = MapShape {
         kind: definition.map_type(),
         key_size: definition.key_size(),
         value_size: definition.value_size(),
-        max_entries: definition.max_entries(),
+        max_entries: size.unwrap_or(definition.max_entries()),
         flags: definition.map_flags(),
     };
     let path = dir.join(name);
     let shown = path.display();
-    match sys::obj_get(&path) {
-        Ok(fd) => {
-            let pinned = sys::map_shape(fd.as_fd())
-                .map_err(|e| BpfError::system(format!("reading the layout of {shown}"), e))?;
-            if pinned == shape {
-                return Ok(fd);
+    for _ in 0..OPEN_ATTEMPTS {
+        match sys::obj_get(&path) {
+            Ok(fd) => {
+                let pinned = sys::map_shape(fd.as_fd())
+                    .map_err(|e| BpfError::system(format!("reading the layout of {shown}"), e))?;
+                if size.is_some() {
+                    shape.max_entries = pinned.max_entries;
+                }
+                if pinned == shape {
+                    return Ok((fd, shape));
+                }
+                log::warn!(
+                    "pinned map {shown} has another layout ({pinned:?}, this version wants {shape:?}): \
+                     creating it anew"
+                );
+                std::fs::remove_file(&path)
+                    .map_err(|e| BpfError::system(format!("removing {shown}"), e))?;
             }
-            log::warn!(
-                "pinned map {shown} has another layout ({pinned:?}, this version wants {shape:?}): \
-                 creating it anew"
-            );
-            std::fs::remove_file(&path)
-                .map_err(|e| BpfError::system(format!("removing {shown}"), e))?;
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(BpfError::system(format!("opening pinned map {shown}"), e)),
         }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-        Err(e) => return Err(BpfError::system(format!("opening pinned map {shown}"), e)),
+        let fd = sys::map_create(name, shape)
+            .map_err(|e| BpfError::system(format!("creating BPF map {name}"), e))?;
+        match sys::obj_pin(fd.as_fd(), &path) {
+            Ok(()) => return Ok((fd, shape)),
+            // Two threads load programs that share it.
+            Err(e) if e.raw_os_error() == Some(libc::EEXIST) => {}
+            Err(e) => return Err(BpfError::system(format!("pinning BPF map {shown}"), e)),
+        }
     }
-    let fd = sys::map_create(name, shape)
-        .map_err(|e| BpfError::system(format!("creating BPF map {name}"), e))?;
-    sys::obj_pin(fd.as_fd(), &path)
-        .map_err(|e| BpfError::system(format!("pinning BPF map {shown}"), e))?;
-    Ok(fd)
+    Err(broken(format!("map {name} is made and removed again and again")))
 }
 
 fn load_program(

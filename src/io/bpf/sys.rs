@@ -16,6 +16,10 @@ use std::path::Path;
 use aya_obj::generated::bpf_insn;
 
 const MAP_CREATE: u32 = 0;
+const MAP_LOOKUP: u32 = 1;
+const MAP_UPDATE: u32 = 2;
+const MAP_DELETE: u32 = 3;
+const MAP_NEXT_KEY: u32 = 4;
 const PROG_LOAD: u32 = 5;
 const OBJ_PIN: u32 = 6;
 const OBJ_GET: u32 = 7;
@@ -30,6 +34,7 @@ pub(super) const PROG_TYPE_SCHED_CLS: u32 = 3;
 pub(super) const PROG_TYPE_SK_LOOKUP: u32 = 30;
 pub(super) const ATTACH_SK_LOOKUP: u32 = 36;
 pub(super) const ATTACH_TCX_INGRESS: u32 = 46;
+pub(super) const ATTACH_TCX_EGRESS: u32 = 47;
 
 /// Put a tcx program before all others: it passes on whatever is not ours.
 const F_BEFORE: u32 = 1 << 3;
@@ -98,6 +103,103 @@ pub(super) fn map_create(name: &str, shape: MapShape) -> io::Result<OwnedFd> {
             bpf(MAP_CREATE, &mut attr).map(owned)
         }
         other => other.map(owned),
+    }
+}
+
+#[repr(C)]
+struct ElementAttr {
+    map_fd: u32,
+    pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// Processors that could ever be there: how many values a per-CPU entry has.
+fn processors() -> io::Result<usize> {
+    aya::util::nr_cpus().map_err(|(_, error)| error)
+}
+
+/// One map as bytes. Keys and values must have the sizes that the map was made with.
+#[derive(Debug)]
+pub(super) struct RawMap {
+    fd: OwnedFd,
+    shape: MapShape,
+}
+
+// === impl RawMap ===
+
+impl RawMap {
+    /// A map whose layout is `shape`.
+    pub(super) const fn new(fd: OwnedFd, shape: MapShape) -> Self {
+        Self { fd, shape }
+    }
+
+    fn attr(&self, key: u64, value: u64) -> ElementAttr {
+        ElementAttr { map_fd: self.fd.as_raw_fd() as u32, pad: 0, key, value, flags: 0 }
+    }
+
+    /// Puts an entry, new or not.
+    pub(super) fn put(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        assert_eq!((key.len(), value.len()), self.sizes(), "the sizes are the map's");
+        bpf(MAP_UPDATE, &mut self.attr(key.as_ptr() as u64, value.as_ptr() as u64)).map(drop)
+    }
+
+    /// Removes an entry; one that is not there is no error.
+    pub(super) fn remove(&self, key: &[u8]) -> io::Result<()> {
+        assert_eq!(key.len(), self.sizes().0, "the size is the map's");
+        match bpf(MAP_DELETE, &mut self.attr(key.as_ptr() as u64, 0)) {
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// The value of a key; of a per-CPU map this is no use.
+    pub(super) fn get(&self, key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        assert_eq!(key.len(), self.sizes().0, "the size is the map's");
+        let mut value = vec![0_u8; self.sizes().1];
+        match bpf(MAP_LOOKUP, &mut self.attr(key.as_ptr() as u64, value.as_mut_ptr() as u64)) {
+            Ok(_) => Ok(Some(value)),
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Every entry, unless others change the map meanwhile.
+    pub(super) fn entries(&self) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let (mut found, mut last) = (Vec::new(), None::<Vec<u8>>);
+        // A map that others change may lead in circles.
+        for _ in 0..=self.shape.max_entries {
+            let mut next = vec![0_u8; self.sizes().0];
+            let from = last.as_ref().map_or(0, |key| key.as_ptr() as u64);
+            match bpf(MAP_NEXT_KEY, &mut self.attr(from, next.as_mut_ptr() as u64)) {
+                Ok(_) => {}
+                Err(e) if e.raw_os_error() == Some(libc::ENOENT) => break,
+                Err(e) => return Err(e),
+            }
+            if let Some(value) = self.get(&next)? {
+                found.push((next.clone(), value));
+            }
+            last = Some(next);
+        }
+        Ok(found)
+    }
+
+    /// The sum of a per-CPU number.
+    pub(super) fn sum(&self, index: u32) -> io::Result<u64> {
+        let mut values = vec![0_u64; processors()?];
+        let key = index.to_ne_bytes();
+        bpf(MAP_LOOKUP, &mut self.attr(key.as_ptr() as u64, values.as_mut_ptr() as u64))?;
+        Ok(values.into_iter().sum())
+    }
+
+    /// Its bound.
+    pub(super) const fn max_entries(&self) -> u32 {
+        self.shape.max_entries
+    }
+
+    fn sizes(&self) -> (usize, usize) {
+        (self.shape.key_size as usize, self.shape.value_size as usize)
     }
 }
 
@@ -222,14 +324,18 @@ struct LinkCreateAttr {
     expected_revision: u64,
 }
 
-/// A tcx ingress link, before all other programs (Linux 6.6).
-pub(super) fn link_create_tcx(prog: BorrowedFd<'_>, ifindex: u32) -> io::Result<OwnedFd> {
+/// A tcx link, before all other programs (Linux 6.6).
+pub(super) fn link_create_tcx(
+    prog: BorrowedFd<'_>,
+    ifindex: u32,
+    attach: u32,
+) -> io::Result<OwnedFd> {
     bpf(
         LINK_CREATE,
         &mut LinkCreateAttr {
             prog_fd: prog.as_raw_fd() as u32,
             target: ifindex,
-            attach: ATTACH_TCX_INGRESS,
+            attach,
             flags: F_BEFORE,
             relative: 0,
             pad: 0,

@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Address, Event, Link, LocalRoute, OperState, PROTOCOL};
+use super::{Address, Event, Link, LocalRoute, OperState, PROTOCOL, Way};
 
 /// Bytes of `nlmsghdr`.
 const HEADER: usize = 16;
@@ -259,6 +259,31 @@ pub(super) fn local_route(body: &[u8]) -> Result<Option<LocalRoute>, Malformed> 
         return Err(Malformed);
     };
     Ok(Some(LocalRoute { ip, ifindex }))
+}
+
+/// The question for the route of one address.
+pub(super) fn way_request(ip: IpAddr) -> Request {
+    let (family, bytes) = match ip {
+        IpAddr::V4(ip) => (AF_INET, ip.octets().to_vec()),
+        IpAddr::V6(ip) => (AF_INET6, ip.octets().to_vec()),
+    };
+    let bits = (bytes.len() * 8) as u8;
+    let fixed = [family, bits, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    Request::new(libc::RTM_GETROUTE, 0, &fixed).put(libc::RTA_DST, &bytes)
+}
+
+/// The answer to [`way_request`].
+pub(super) fn way(body: &[u8]) -> Result<Way, Malformed> {
+    if u8_at(body, 7)? == libc::RTN_LOCAL {
+        return Ok(Way::Here);
+    }
+    for found in Attributes(body.get(12..).ok_or(Malformed)?) {
+        let (kind, value) = found?;
+        if kind == libc::RTA_OIF {
+            return Ok(Way::Out(u32_at(value, 0)?));
+        }
+    }
+    Err(Malformed)
 }
 
 /// The error number of an `NLMSG_ERROR` message; 0 is an acknowledgement.

@@ -171,6 +171,15 @@ impl std::error::Error for NetlinkError {
     }
 }
 
+/// Where packets to an address go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// To this node itself.
+    Here,
+    /// Out of this interface.
+    Out(u32),
+}
+
 /// A socket for requests.
 #[derive(Debug)]
 pub struct Netlink {
@@ -228,6 +237,29 @@ impl Netlink {
         found.arrange();
         found.dedup();
         Ok(found)
+    }
+
+    /// Where packets to `ip` go at present.
+    pub fn way_to(&mut self, ip: IpAddr) -> Result<Way, NetlinkError> {
+        let failed = failed(format!("asking for the route to {ip}"));
+        let sequence = match self.send(message::way_request(ip), 0) {
+            Ok(sequence) => sequence,
+            Err(error) => return Err(failed(error)),
+        };
+        let mut answer = || loop {
+            let length = self.receive()?;
+            for found in Messages(&self.buffer[..length]) {
+                let found = found.map_err(malformed)?;
+                if found.sequence != sequence {
+                    continue;
+                }
+                if i32::from(found.kind) == libc::NLMSG_ERROR {
+                    acknowledged(&found)?;
+                }
+                return message::way(found.body).map_err(malformed);
+            }
+        };
+        answer().map_err(failed)
     }
 
     /// Makes packets to `ip` end on this node. `false` if such a route was there already.

@@ -1,4 +1,4 @@
-//! The clsact qdisc and a bpf filter on its ingress: how a program is attached before Linux 6.6.
+//! The clsact qdisc and bpf filters on its hooks: how a program is attached before Linux 6.6.
 //! `struct tcmsg` and its attributes: <linux/rtnetlink.h>, <linux/pkt_cls.h>.
 
 use std::io;
@@ -7,11 +7,13 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use super::message::{self, Attributes, Malformed, Message, Request};
 use super::{Netlink, NetlinkError, done_unless, failed};
 
-/// Handle and parent of the clsact qdisc, and of its two hooks.
+/// Handle and parent of the clsact qdisc.
 const HANDLE: u32 = 0xffff_0000;
 const PARENT: u32 = 0xffff_fff1;
-const INGRESS: u32 = 0xffff_fff2;
-const EGRESS: u32 = 0xffff_fff3;
+/// Its hooks.
+pub(crate) const INGRESS: u32 = 0xffff_fff2;
+/// See [`INGRESS`].
+pub(crate) const EGRESS: u32 = 0xffff_fff3;
 
 const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
@@ -77,23 +79,24 @@ pub(crate) fn remove_clsact_if_unused(
 /// The interface, qdisc or filter is not there any more.
 const GONE: [i32; 3] = [libc::ENODEV, libc::ENOENT, libc::EINVAL];
 
-/// Puts a program on the ingress, replacing our filter at once if there is one.
+/// Puts a program on a hook, replacing our filter at once if there is one.
 pub(crate) fn set_filter(
     netlink: &mut Netlink,
     ifindex: u32,
+    hook: u32,
     program: BorrowedFd<'_>,
     name: &str,
 ) -> Result<(), NetlinkError> {
     let fail = || failed(format!("attaching the tc filter to interface {ifindex}"));
-    let ours = filters(netlink, ifindex, INGRESS)?.into_iter().find(|f| is_named(f, name));
+    let ours = filters(netlink, ifindex, hook)?.into_iter().find(|f| is_named(f, name));
     if let Some(old) = ours {
-        let request = filter_request(ifindex, old.priority, old.handle, 0, program, name);
+        let request = filter_request(ifindex, hook, (old.priority, old.handle), 0, program, name);
         return netlink.change(request).map_err(fail());
     }
     let new = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
     let mut last = io::Error::from_raw_os_error(libc::EEXIST);
     for priority in FIRST_PRIORITY..FIRST_PRIORITY + PRIORITIES {
-        let request = filter_request(ifindex, priority, FILTER_HANDLE, new, program, name);
+        let request = filter_request(ifindex, hook, (priority, FILTER_HANDLE), new, program, name);
         match netlink.change(request) {
             Ok(()) => return Ok(()),
             // Another kind or protocol of filter has this priority.
@@ -104,24 +107,26 @@ pub(crate) fn set_filter(
     Err(fail()(last))
 }
 
-/// Whether our filter is on the ingress.
+/// Whether our filter is on the hook.
 pub(crate) fn has_filter(
     netlink: &mut Netlink,
     ifindex: u32,
+    hook: u32,
     name: &str,
 ) -> Result<bool, NetlinkError> {
-    Ok(filters(netlink, ifindex, INGRESS)?.iter().any(|filter| is_named(filter, name)))
+    Ok(filters(netlink, ifindex, hook)?.iter().any(|filter| is_named(filter, name)))
 }
 
 /// Removes our filter; one that is not there is no error.
 pub(crate) fn remove_filter(
     netlink: &mut Netlink,
     ifindex: u32,
+    hook: u32,
     name: &str,
 ) -> Result<(), NetlinkError> {
-    for filter in filters(netlink, ifindex, INGRESS)? {
+    for filter in filters(netlink, ifindex, hook)? {
         if is_named(&filter, name) {
-            let fixed = tcmsg(ifindex, filter.handle, INGRESS, filter_info(filter.priority));
+            let fixed = tcmsg(ifindex, filter.handle, hook, filter_info(filter.priority));
             let request = Request::new(libc::RTM_DELTFILTER, 0, &fixed).put(TCA_KIND, b"bpf\0");
             done_unless(netlink.change(request), &GONE)
                 .map_err(failed(format!("removing the tc filter of interface {ifindex}")))?;
@@ -136,13 +141,13 @@ fn is_named(filter: &Filter, name: &str) -> bool {
 
 fn filter_request(
     ifindex: u32,
-    priority: u16,
-    handle: u32,
+    hook: u32,
+    (priority, handle): (u16, u32),
     flags: i32,
     program: BorrowedFd<'_>,
     name: &str,
 ) -> Request {
-    let fixed = tcmsg(ifindex, handle, INGRESS, filter_info(priority));
+    let fixed = tcmsg(ifindex, handle, hook, filter_info(priority));
     let name = [name.as_bytes(), &[0]].concat();
     Request::new(libc::RTM_NEWTFILTER, flags, &fixed).put(TCA_KIND, b"bpf\0").nest(
         TCA_OPTIONS,

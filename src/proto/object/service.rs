@@ -191,7 +191,8 @@ fn check_ports(spec: &Value, service: &Service, at: Mark, faults: &mut Faults) {
                 format!("{number} is the port of ports[{first}] already, with this protocol");
             faults.error(mark_of(port, "port"), field("port"), message);
         }
-        if port_number(port, "nodePort").is_some_and(|port| port > 0) {
+        // In a cluster they are given by the API server and opened by whoever is the cluster's Service proxy.
+        if !faults.lenient && port_number(port, "nodePort").is_some_and(|port| port > 0) {
             let message = "node ports are opened with --kube-proxy-replacement only";
             faults.warn(mark_of(port, "nodePort"), field("nodePort"), message);
         }

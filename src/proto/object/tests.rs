@@ -220,3 +220,15 @@ fn a_namespace_is_labelled_with_its_name() {
     let labels = r#""labels":{"a":"b","kubernetes.io/metadata.name":"shop"}"#;
     assert!(namespace.meta.json.contains(labels), "{}", namespace.meta.json);
 }
+
+#[test]
+fn node_ports_that_the_api_server_has_given_out_are_nobodys_fault() {
+    let text = r#"{"apiVersion":"v1","kind":"Service","metadata":{"name":"web","namespace":"a"},
+        "spec":{"type":"LoadBalancer","ports":[{"port":80,"nodePort":30080}]}}"#;
+    for (served, complaints) in [(true, 0), (false, 1)] {
+        let life = |_: &ObjectKey, _: u64| Life { generation: 3, created: 1_755_953_577 };
+        let context = Context { file: &"f.yaml".into(), served, life: &life };
+        let all = decode(parse_json(text).unwrap(), context);
+        assert_eq!(all[0].problems.len(), complaints, "{:?}", all[0].problems);
+    }
+}

@@ -87,8 +87,7 @@ fn frontend(
 ) -> Value {
     let protocol = protocol(spec);
     let transport = if spec == PortProtocol::Udp { Transport::Udp } else { Transport::Tcp };
-    let listener =
-        state.listeners.by_address.get(&(address, Port(port), transport));
+    let listener = state.listeners.by_address.get(&(address, Port(port), transport));
     let listener = listener.filter(|listener| listener.service == service.meta.name);
     let name_of = &service.meta.name;
     let served = state.frontend(name_of, address, Port(port), spec);

@@ -195,6 +195,7 @@ fn datapath(state: &State) -> Value {
         .datapath
         .lines
         .iter()
+        .chain(&state.services.lines)
         .map(|(name, value)| Value::map().with("name", &**name).with("value", value.as_str()));
     let mut json = Value::map().with("enabled", !state.config.no_bpf);
     if let Some(programmed) = &state.programmed {

@@ -155,7 +155,10 @@ impl EndpointServer {
         };
         let port = Port(backend.port);
         let elsewhere = addresses.into_iter().filter(|&address| is_elsewhere(address));
-        (ServicePort { service, port, protocol: PortProtocol::Tcp }, elsewhere.map(endpoint).collect())
+        (
+            ServicePort { service, port, protocol: PortProtocol::Tcp },
+            elsewhere.map(endpoint).collect(),
+        )
     }
 
     fn problems(&self, objects: &Objects) -> Vec<Problem> {

@@ -1,5 +1,5 @@
 //! What is written to an object, read from its JSON without taking it apart.
-use crate::api::cluster::{APPLIED, Seen};
+use crate::api::cluster::{APPLIED, OUR_CONDITIONS, Seen};
 use crate::api::meta::{Kind, NamespacedName, Str};
 use crate::kube_lite::json::Json;
 
@@ -11,11 +11,13 @@ pub(super) fn of(kind: Kind, text: &str) -> Option<(NamespacedName, Option<Seen>
         |key: &str| -> Str { metadata.get(key).and_then(Json::string).unwrap_or_default().into() };
     let name = NamespacedName { namespace: field("namespace"), name: field("name") };
     let applied = metadata.at(&["annotations", APPLIED]).and_then(Json::string).map(Str::from);
+    let is_balancer = || {
+        let of_type = json.at(&["spec", "type"]).and_then(Json::string);
+        of_type.as_deref() == Some("LoadBalancer")
+    };
+    let was_balancer = kind == Kind::Service && !is_balancer() && has_our_conditions(json);
     let has_status = match kind {
-        Kind::Service => {
-            let is_balancer = json.at(&["spec", "type"]).and_then(Json::string);
-            is_balancer.as_deref() == Some("LoadBalancer")
-        }
+        Kind::Service => was_balancer || is_balancer(),
         Kind::Namespace
         | Kind::Node
         | Kind::Pod
@@ -33,8 +35,15 @@ pub(super) fn of(kind: Kind, text: &str) -> Option<(NamespacedName, Option<Seen>
         return Some((name, None));
     }
     let status = json.get("status").filter(|_| has_status).map_or("", Json::text).into();
-    Some((
-        name,
-        Some(Seen { uid: field("uid"), version: field("resourceVersion"), status, applied }),
-    ))
+    let (uid, version) = (field("uid"), field("resourceVersion"));
+    Some((name, Some(Seen { uid, version, status, applied, was_balancer })))
+}
+
+fn has_our_conditions(object: Json<'_>) -> bool {
+    let conditions = object.at(&["status", "conditions"]);
+    let mut types = conditions.into_iter().flat_map(Json::items).filter_map(|it| it.get("type"));
+    types.any(|it| {
+        let text = it.string().unwrap_or_default();
+        OUR_CONDITIONS.iter().any(|prefix| text.starts_with(prefix))
+    })
 }

@@ -152,3 +152,17 @@ fn an_api_server_that_is_away_at_the_start_is_said_at_once_and_forgotten_later()
     server.handle(soon, wiring::CLUSTER, Message::Facts(Arc::from([again])), &mut out);
     assert!(server.in_trouble && server.logged == Some(Time::ZERO));
 }
+
+#[test]
+fn a_former_load_balancer_is_seen_as_long_as_conditions_of_ours_stand_there() {
+    let seen = |service: &str, condition: &str| {
+        let text = format!(
+            r#"{{"metadata":{{"name":"s","namespace":"a"}},"spec":{{"type":"{service}"}},"status":{{"conditions":[{{"type":"{condition}"}}]}}}}"#
+        );
+        let (_, seen) = seen::of(Kind::Service, &text).unwrap();
+        seen.map(|seen| (seen.was_balancer, !seen.status.is_empty()))
+    };
+    assert_eq!(seen("ClusterIP", "cilium.io/IPAMRequestSatisfied"), Some((true, true)));
+    assert_eq!(seen("ClusterIP", "theirs"), None);
+    assert_eq!(seen("LoadBalancer", "cilium.io/IPAMRequestSatisfied"), Some((false, true)));
+}

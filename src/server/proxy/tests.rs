@@ -115,7 +115,11 @@ fn a_refused_share_is_a_share() {
 
 #[test]
 fn turns_go_on_when_the_tables_are_replaced() {
-    let service = ServicePort { service: NamespacedName::new("default", "web"), port: Port(80), protocol: PortProtocol::Tcp };
+    let service = ServicePort {
+        service: NamespacedName::new("default", "web"),
+        port: Port(80),
+        protocol: PortProtocol::Tcp,
+    };
     let endpoints = |ports: &[u16]| {
         let list = list(ports.iter().copied()).into();
         Arc::new(Endpoints { by_port: HashMap::from([(service.clone(), list)]) })

@@ -7,49 +7,65 @@ use crate::api::meta::{ObjectKey, Str};
 use crate::api::problem::{Problem, Severity};
 use crate::kube_lite::event::Event;
 
-/// How many are remembered as said. An Event lives an hour; more than this in an hour nobody reads.
+/// How many are said in an hour, as long as an Event lives; more than this nobody reads.
 const MAX_SAID: usize = 4096;
 
 /// What was said, and what is to be said.
 #[derive(Default)]
 pub(super) struct Events {
     said: BTreeSet<u64>,
-    waiting: BTreeMap<u64, Problem>,
+    /// True at present, and not said.
+    standing: BTreeMap<u64, Problem>,
 }
+
+/// Names an object's uid, if the object is there.
+type Uid<'a> = &'a dyn Fn(&ObjectKey) -> Option<Str>;
 
 // === impl Events ===
 
 impl Events {
-    /// Takes in all complaints; the numbers of those that are to be said.
-    pub(super) fn of(&mut self, problems: &[(u64, Problem)], unix: u64) -> Vec<u64> {
-        let mut new = Vec::new();
-        for (_, problem) in problems.iter().filter(|(_, problem)| problem.object.is_some()) {
+    /// Takes in all complaints; the numbers of those that are to be said. An object that was deleted and made again is
+    /// another one.
+    pub(super) fn of(&mut self, problems: &[(u64, Problem)], uid: Uid<'_>, unix: u64) -> Vec<u64> {
+        self.standing.clear();
+        let mut current = BTreeSet::new();
+        for (_, problem) in problems {
+            let Some(uid) = problem.object.as_ref().and_then(uid) else { continue };
             // Again each hour, as long as it is true, for Events are forgotten.
             let mut hasher = DefaultHasher::new();
-            (&problem.object, &problem.field, &problem.message, unix / 3600).hash(&mut hasher);
+            (&problem.object, uid, &problem.field, &problem.message, unix / 3600).hash(&mut hasher);
             let id = hasher.finish();
-            if self.said.len() < MAX_SAID && self.said.insert(id) {
-                self.waiting.insert(id, problem.clone());
-                new.push(id);
+            current.insert(id);
+            if !self.said.contains(&id) {
+                self.standing.insert(id, problem.clone());
             }
         }
-        let current = |id: &u64| self.waiting.contains_key(id);
-        if self.said.len() == MAX_SAID {
-            self.said.retain(current);
+        if self.said.len() >= MAX_SAID {
+            self.said.retain(|id| current.contains(id));
         }
-        new
+        let room = MAX_SAID.saturating_sub(self.said.len());
+        self.standing.keys().take(room).copied().collect()
     }
 
-    /// The write of the Event `id`; None if its object is not there any more.
+    /// The Event `id` could not be written, and should be.
+    pub(super) fn again(&mut self, id: u64) {
+        self.said.remove(&id);
+    }
+
+    /// The write of the Event `id`; None if that is not true any more.
     pub(super) fn write(
         &mut self,
         id: u64,
-        uid: &dyn Fn(&ObjectKey) -> Option<Str>,
+        uid: Uid<'_>,
         versions: &ServedVersions,
         node: &str,
         unix: u64,
     ) -> Option<(Verb, String, String)> {
-        let problem = self.waiting.remove(&id)?;
+        if self.said.len() >= MAX_SAID {
+            return None;
+        }
+        let problem = self.standing.remove(&id)?;
+        self.said.insert(id);
         let key = problem.object.as_ref()?;
         let uid = uid(key)?;
         let message = match &*problem.field {

@@ -12,6 +12,7 @@ mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hasher};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +52,8 @@ const SETTLE: Duration = Duration::from_secs(10);
 pub const LISTEN: Duration = Duration::from_secs(1);
 /// How often the same is written to one object within [`LATER`].
 const MAX_REPEATS: u32 = 5;
+/// What is wrong for a moment, while objects that belong together arrive, is no Event.
+const STANDING: Duration = Duration::from_secs(1);
 /// Changes of a moment are written together.
 const GATHER: Duration = Duration::from_millis(20);
 
@@ -79,6 +82,8 @@ pub struct Publish {
     seen: BTreeMap<ObjectKey, Arc<Seen>>,
     /// What may have to be written.
     dirty: BTreeSet<Target>,
+    /// What was last taken from there.
+    last: Option<Target>,
     gathering: Option<Time>,
     /// Not to be tried before.
     waiting: BTreeMap<Target, Time>,
@@ -108,6 +113,7 @@ impl Publish {
             versions: ServedVersions::default(),
             seen: BTreeMap::new(),
             dirty: BTreeSet::new(),
+            last: None,
             gathering: None,
             waiting: BTreeMap::new(),
             writing: BTreeMap::new(),
@@ -163,24 +169,39 @@ impl Publish {
     }
 
     fn tell_events(&mut self, now: Time) {
-        for id in self.events.of(&self.view.problems, self.unix(now).as_secs()) {
-            self.touch(now, Target::Event(id));
+        if self.leading_since.is_none() {
+            return;
+        }
+        let unix = self.unix(now).as_secs();
+        let seen = &self.seen;
+        let uid = |key: &ObjectKey| seen.get(key).map(|seen| Str::clone(&seen.uid));
+        for id in self.events.of(&self.view.problems, &uid, unix) {
+            let target = Target::Event(id);
+            if !self.dirty.contains(&target) {
+                self.waiting.entry(target).or_insert(now + STANDING);
+            }
         }
     }
 
     fn saw(&mut self, now: Time, objects: &SeenObjects) {
+        let mut another = false;
         for (key, seen) in objects.iter() {
             if seen.is_none() {
                 self.patched.remove(key);
             }
-            match seen {
+            let before = match seen {
                 Some(seen) => self.seen.insert(key.clone(), Arc::clone(seen)),
                 None => self.seen.remove(key),
             };
+            another |= before.map(|before| Str::clone(&before.uid))
+                != seen.as_ref().map(|it| Str::clone(&it.uid));
             self.touch(now, Target::Status(key.clone()));
             if seen.as_ref().is_none_or(|seen| seen.applied.is_some()) {
                 self.touch(now, Target::Made(key.clone()));
             }
+        }
+        if another {
+            self.tell_events(now);
         }
     }
 
@@ -211,6 +232,7 @@ impl Publish {
         self.leading_since = None;
         self.dirty.clear();
         self.waiting.clear();
+        self.events = event::Events::default();
         self.gathering = None;
     }
 
@@ -226,7 +248,7 @@ impl Publish {
             self.dirty.insert(target);
         }
         while self.writing.len() < MAX_WRITES
-            && let Some(target) = self.dirty.pop_first()
+            && let Some(target) = self.next_dirty()
         {
             // What is under way is seen when it is done.
             if self.writing.values().any(|writing| *writing == target) {
@@ -237,6 +259,26 @@ impl Publish {
                 self.send(target, (verb, path, body), out);
             }
         }
+    }
+
+    /// Takes out what is written next: of Events one at a time, for they come in hundreds; of the others the one that
+    /// follows the last in their order. From the first each time, those that change all the time would keep the rest
+    /// from being written at all.
+    fn next_dirty(&mut self) -> Option<Target> {
+        let is_event = |target: &&Target| matches!(target, Target::Event(_));
+        let target = match self.dirty.last().filter(is_event) {
+            Some(event) if !self.writing.values().any(|it| is_event(&it)) => event.clone(),
+            _ => {
+                let after = |last| (Bound::Excluded(last), Bound::Unbounded);
+                let next = self.last.take().and_then(|last| self.dirty.range(after(last)).next());
+                let next = next.filter(|it| !is_event(it)).or_else(|| self.dirty.first());
+                let next = next.filter(|it| !is_event(it))?.clone();
+                self.last = Some(next.clone());
+                next
+            }
+        };
+        self.dirty.remove(&target);
+        Some(target)
     }
 
     fn send(&mut self, target: Target, write: (Verb, String, String), out: &mut Outbox<Message>) {
@@ -258,14 +300,15 @@ impl Publish {
                 let unix = self.unix(now).as_secs();
                 let seen = &self.seen;
                 let uid = |key: &ObjectKey| seen.get(key).map(|seen| Str::clone(&seen.uid));
-                self.events.write(*id, &uid, &self.versions, &self.config.node, unix)
+                let node = &self.config.node;
+                self.events.write(*id, &uid, &self.versions, node, unix)
             }
         }
     }
 
     fn status_difference(&mut self, now: Time, key: &ObjectKey) -> Option<(Verb, String, String)> {
         let seen = self.seen.get(key)?;
-        let (wanted, others) = wanted::status(key, self.view.statuses.get(key))?;
+        let (wanted, others) = wanted::status(key, self.view.statuses.get(key), seen)?;
         let before = match &*seen.status {
             "" => Value::map(),
             text => parse_json(text).ok()?,
@@ -336,10 +379,13 @@ impl Publish {
         match &written.outcome {
             Ok(_) => self.allow(kind, out),
             Err((code, message)) => {
-                let is_event = matches!(target, Target::Event(_));
                 match code {
+                    0 | 429 | 500.. if let Target::Event(id) = target => {
+                        self.events.again(id);
+                        self.tell_events(now);
+                    }
                     // It was said before, or it cannot be said there.
-                    _ if is_event && *code != 0 => {}
+                    _ if matches!(target, Target::Event(_)) => {}
                     // Gone or changed meanwhile, and what is seen next decides; or the server has no time.
                     0 | 404 | 409 | 429 | 500.. => {
                         self.waiting.insert(target, now + AGAIN);
@@ -453,10 +499,13 @@ impl Server<Message> for Publish {
             for target in std::mem::take(&mut self.writing).into_values() {
                 if target == Target::Election {
                     self.election.written(None, now.since(Time::ZERO));
+                } else if let Target::Event(id) = target {
+                    self.events.again(id);
                 } else {
                     self.touch(now, target);
                 }
             }
+            self.tell_events(now);
         }
     }
 }

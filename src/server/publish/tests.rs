@@ -15,8 +15,12 @@ struct Bench {
     /// Objects: path, version, status, applied.
     objects: BTreeMap<ObjectKey, Seen>,
     version: u64,
+    /// Of the objects that are put from now on.
+    uid: &'static str,
     /// The next writes fail with these.
     failures: Vec<u16>,
+    /// The messages of Events.
+    events: Vec<String>,
 }
 
 fn service_key(name: &str) -> ObjectKey {
@@ -51,8 +55,17 @@ impl Bench {
         let config = Config { node: node.into(), ..Config::default() };
         let server = Publish::new(Arc::new(config), Duration::from_secs(1_000_000));
         let (log, objects, failures) = (Vec::new(), BTreeMap::new(), Vec::new());
-        let mut bench =
-            Self { server, now: Time::ZERO, lease: None, log, objects, version: 1, failures };
+        let mut bench = Self {
+            server,
+            now: Time::ZERO,
+            lease: None,
+            log,
+            objects,
+            version: 1,
+            uid: "u",
+            failures,
+            events: Vec::new(),
+        };
         let versions = BTreeMap::from([(Kind::Service, "v1".into())]);
         bench.handle(Message::Served(Arc::new(versions)));
         bench
@@ -95,10 +108,11 @@ impl Bench {
     fn put(&mut self, name: &str, status: &str, applied: Option<&str>) {
         self.version += 1;
         let seen = Seen {
-            uid: "u".into(),
+            uid: self.uid.into(),
             version: self.version.to_string().into(),
             status: status.into(),
             applied: applied.map(Str::from),
+            was_balancer: false,
         };
         self.objects.insert(service_key(name), seen);
         self.see(name);
@@ -114,8 +128,14 @@ impl Bench {
         if let Some(code) = self.failures.pop() {
             return Err((code, "no".into()));
         }
-        let name =
-            write.path.split('/').nth(6).and_then(|it| it.split('?').next()).unwrap().to_owned();
+        let name = write
+            .path
+            .split('/')
+            .nth(6)
+            .or(Some(""))
+            .and_then(|it| it.split('?').next())
+            .unwrap()
+            .to_owned();
         let seen = self.objects.get(&service_key(&name)).cloned();
         match write.verb {
             Verb::Merge => {
@@ -137,7 +157,8 @@ impl Bench {
                 self.objects.remove(&service_key(&name));
                 self.see(&name);
             }
-            Verb::Create | Verb::Replace => {}
+            Verb::Create => self.events.push(body.unwrap().get("message").unwrap().text().into()),
+            Verb::Replace => {}
         }
         Ok("{}".into())
     }
@@ -277,4 +298,136 @@ fn a_version_that_is_too_old_is_not_forced() {
     bench.see("s");
     bench.run(Duration::from_secs(1));
     assert!(bench.status("s").contains("10.0.0.1"));
+}
+
+#[test]
+fn what_stays_wrong_is_an_event_once_for_each_object_that_has_the_name() {
+    let mut bench = Bench::new("n1");
+    bench.put("s", "{}", None);
+    bench.lead();
+    let complaint = |message: &str| {
+        let problem = Problem {
+            position: None,
+            object: Some(service_key("s")),
+            field: "spec".to_owned(),
+            message: message.to_owned(),
+            severity: Severity::Error,
+        };
+        let problems = Arc::from(vec![(1, problem)]);
+        Message::View(Arc::new(View { problems, ..View::default() }))
+    };
+    let events = |bench: &mut Bench| {
+        bench.run(Duration::from_secs(5));
+        bench.writes().iter().filter(|(_, path)| path.ends_with("/events")).count()
+    };
+    // Wrong for a moment: the object that it names comes next.
+    bench.handle(complaint("Gateway a/g does not exist"));
+    bench.run(Duration::from_millis(500));
+    bench.handle(complaint("no such filter"));
+    assert_eq!(events(&mut bench), 1);
+    bench.handle(complaint("no such filter"));
+    bench.put("s", "{}", None);
+    assert_eq!(events(&mut bench), 0, "it is said");
+    // Deleted and made again, the object is another one.
+    bench.uid = "v";
+    bench.put("s", "{}", None);
+    assert_eq!(events(&mut bench), 1);
+    // A server without time is told again, one that has the Event already is not.
+    for (code, told) in [(500, 2), (409, 1)] {
+        bench.failures = vec![code];
+        bench.handle(complaint(&format!("wrong until {code}")));
+        assert_eq!(events(&mut bench), told, "{code}");
+    }
+}
+#[test]
+fn a_service_that_is_no_load_balancer_any_more_loses_what_we_said_of_it() {
+    let condition = |kind| format!(r#"{{"type":"{kind}","status":"True"}}"#);
+    let (ours, theirs) = (condition("cilium.io/IPAMRequestSatisfied"), condition("theirs"));
+    let mut bench = Bench::new("n1");
+    let mut seen = Seen { version: "1".into(), was_balancer: true, ..Seen::default() };
+    seen.status = format!(r#"{{"conditions":[{ours},{theirs}],"loadBalancer":{{}}}}"#).into();
+    bench.objects.insert(service_key("s"), seen);
+    bench.see("s");
+    bench.handle(Message::View(view(&[], &[])));
+    bench.lead();
+    assert_eq!(bench.writes().len(), 1);
+    let status = Json::check(bench.status("s")).unwrap();
+    let left: Vec<_> = status.get("conditions").unwrap().items().collect();
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].get("type").and_then(Json::string).as_deref(), Some("theirs"));
+}
+
+fn complaints(services: &[&str], messages: &[&str]) -> Arc<View> {
+    let of = |name: &&str| {
+        let problem = |message: &&str| Problem {
+            position: None,
+            object: Some(service_key(name)),
+            field: String::new(),
+            message: (*message).to_owned(),
+            severity: Severity::Error,
+        };
+        messages.iter().map(problem).map(|problem| (0, problem)).collect::<Vec<_>>()
+    };
+    Arc::new(View { problems: Arc::new(services.iter().flat_map(of).collect()), ..View::default() })
+}
+
+#[test]
+fn a_complaint_is_said_once_and_a_server_in_trouble_is_told_later() {
+    for (code, times) in [(0, 1), (429, 1), (503, 1), (409, 0), (403, 0)] {
+        let mut bench = Bench::new("n1");
+        bench.put("s", "{}", None);
+        bench.failures = vec![code];
+        bench.handle(Message::View(complaints(&["s", "gone"], &["it is wrong"])));
+        bench.lead();
+        bench.run(Duration::from_secs(30));
+        assert_eq!(bench.events.len(), times, "{code}");
+        assert!(bench.server.dirty.is_empty() && bench.server.waiting.is_empty());
+        bench.handle(Message::View(complaints(&["s"], &["it is wrong", "very wrong"])));
+        bench.run(Duration::from_secs(30));
+        assert_eq!(bench.events.len(), times + 1, "{code}");
+        // An Event is forgotten after an hour, and said again if it is still true.
+        bench.run(Duration::from_secs(3600));
+        bench.handle(Message::View(complaints(&["s"], &["it is wrong"])));
+        bench.run(Duration::from_secs(1));
+        assert_eq!(bench.events.len(), times + 2, "{code}");
+    }
+}
+
+#[test]
+fn more_complaints_than_anyone_reads_are_no_storm() {
+    let texts: Vec<String> = (0..5000).map(|number| format!("wrong {number}")).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let view = complaints(&["s"], &texts);
+    let mut events = event::Events::default();
+    let uid = |_: &ObjectKey| Some("u".into());
+    let versions = ServedVersions::new(BTreeMap::from([(Kind::Service, "v1".into())]));
+    let mut said = |unix| {
+        let wanted = events.of(&view.problems, &uid, unix);
+        wanted.into_iter().filter_map(|id| events.write(id, &uid, &versions, "n", unix)).count()
+    };
+    assert_eq!([0, 1, 2].map(&mut said), [4096, 0, 0]);
+    assert_eq!([3600, 3601].map(&mut said), [4096, 0]);
+}
+
+#[test]
+fn one_that_changes_all_the_time_does_not_keep_the_others_from_being_written() {
+    let mut bench = Bench::new("n1");
+    for name in ["a", "b", "c"] {
+        bench.put(name, "{}", None);
+    }
+    bench.lead();
+    let keys = ["a", "b", "c"].map(|name| Target::Status(service_key(name)));
+    bench.server.dirty.extend(keys.clone());
+    bench.server.dirty.extend([Target::Event(1), Target::Event(2)]);
+    let mut taken = Vec::new();
+    // The first is dirty again each time, and no write is ever done.
+    for id in 1000..1005 {
+        bench.server.dirty.insert(keys[0].clone());
+        let next = bench.server.next_dirty().unwrap();
+        bench.server.writing.insert(id, next.clone());
+        taken.push(next);
+    }
+    let [a, b, c] = keys;
+    // A hundred Events take one place of those that there are for writes.
+    assert_eq!(taken, [Target::Event(2), a.clone(), b, c, a]);
 }

@@ -3,16 +3,13 @@ use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hasher};
 
 use super::merge::Others;
-use crate::api::cluster::{APPLIED, MANAGED_BY, ServedVersions, WATCHED};
+use crate::api::cluster::{APPLIED, MANAGED_BY, OUR_CONDITIONS, Seen, ServedVersions, WATCHED};
 use crate::api::meta::{Kind, Meta, NamespacedName, ObjectKey, Origin, Str};
 use crate::api::objects::{HasMeta, Objects, Table};
 use crate::api::query::ShownStatus;
 use crate::kube_lite::Resource;
 use crate::proto::object::{conditions, gateway_status, load_balancer};
 use crate::proto::value::{Value, parse_json, to_json_compact};
-
-/// Conditions of ours on objects that others have conditions on as well.
-const OUR_CONDITIONS: &[&str] = &["cilium.io/", "pilus.dev/"];
 
 /// The path of an object; None if its kind is not served.
 pub(super) fn path(key: &ObjectKey, versions: &ServedVersions) -> Option<String> {
@@ -29,7 +26,11 @@ pub(super) fn path(key: &ObjectKey, versions: &ServedVersions) -> Option<String>
 }
 
 /// The status that an object of ours is to have; None if it is none of our business.
-pub(super) fn status(key: &ObjectKey, shown: Option<&ShownStatus>) -> Option<(Value, Others)> {
+pub(super) fn status(
+    key: &ObjectKey,
+    shown: Option<&ShownStatus>,
+    seen: &Seen,
+) -> Option<(Value, Others)> {
     let foreign = Others::ButThesePrefixes(OUR_CONDITIONS);
     let with_conditions = |mut status: Value| {
         let ours = shown.map_or(&[][..], |shown| &shown.conditions);
@@ -39,6 +40,7 @@ pub(super) fn status(key: &ObjectKey, shown: Option<&ShownStatus>) -> Option<(Va
         status
     };
     match key.kind {
+        Kind::Service if seen.was_balancer => Some((Value::map(), foreign)),
         Kind::Service => {
             let ips = shown?.load_balancer.as_deref()?;
             let mut balancer = load_balancer(ips, &[]);

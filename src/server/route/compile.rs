@@ -184,6 +184,13 @@ impl Compiler<'_, '_> {
                 add(&mut rules, host, matcher, ingress, field, action, settings);
             }
         }
+        // It gets what no path of a host matches as well, not only hosts that have no rule.
+        let default = rules.get(ANY_HOST).and_then(|any| any.get(&Matcher::Default)).cloned();
+        for paths in rules.values_mut() {
+            if let Some(default) = &default {
+                paths.entry(Matcher::Default).or_insert_with(|| default.clone());
+            }
+        }
         rules
     }
 
@@ -251,12 +258,7 @@ impl Compiler<'_, '_> {
     }
 
     /// To a port of a Service, with TLS if a policy asks for it.
-    fn forward(
-        &mut self,
-        ingress: &Ingress,
-        found: &FoundPort<'_>,
-        field: &str,
-    ) -> Action {
+    fn forward(&mut self, ingress: &Ingress, found: &FoundPort<'_>, field: &str) -> Action {
         let port = found.port();
         let protocol = AppProtocol::parse(found.spec.app_protocol.as_deref());
         let settings = self.context.settings(found.service, protocol == AppProtocol::Http2);

@@ -231,10 +231,15 @@ fn add_backend(all: &mut Vec<Backend>, backend: &Backend) {
 
 fn warn_of_duplicates(rules: &Rules, report: &mut Report) {
     for (host, paths) in rules {
+        let any = &**host == ANY_HOST;
         for (matcher, rules) in paths {
-            if rules.len() > 1 {
+            // A default backend is in the table for each host, and is complained about once.
+            if rules.len() > 1 && (any || *matcher != Matcher::Default) {
                 warn_of_one_duplicate(host, matcher, rules, report);
             }
+        }
+        if !any {
+            continue;
         }
         let root = paths.get(&Matcher::Prefix("".into())).and_then(|rules| rules.first());
         for default in paths.get(&Matcher::Default).into_iter().flatten() {

@@ -184,9 +184,8 @@ fn port_of(given: &Given<'_>, kind: FrontendKind, spec: &ServicePortSpec) -> Opt
         FrontendKind::ClusterIp => Some(Port(spec.port)),
         FrontendKind::LoadBalancer | FrontendKind::ExternalIp => {
             let port = Port(spec.port);
-            let proxied = transport(spec.protocol).is_some_and(|transport| {
-                given.proxied.iter().any(|it| *it == (port, transport))
-            });
+            let proxied = transport(spec.protocol)
+                .is_some_and(|transport| given.proxied.iter().any(|it| *it == (port, transport)));
             (!proxied).then_some(port)
         }
     }

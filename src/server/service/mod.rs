@@ -164,8 +164,7 @@ impl ServiceServer {
 
     /// Brings `services` up to date.
     fn compute(&mut self, given: &Complete) {
-        let place =
-            Place::new(&self.config, &given.interfaces, &given.objects, &self.neighbors);
+        let place = Place::new(&self.config, &given.interfaces, &given.objects, &self.neighbors);
         let moved = place != self.place;
         self.place = place;
         let proxied = proxied(&given.routes);
@@ -233,7 +232,8 @@ impl ServiceServer {
             FrontendKind::NodePort => "spec.ports",
         };
         let place = report::place(lost);
-        let message = format!("{place} is not served: Service {first} has the same address and port");
+        let message =
+            format!("{place} is not served: Service {first} has the same address and port");
         Some(frontend::problem(service, field, message))
     }
 

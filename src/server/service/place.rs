@@ -1,16 +1,15 @@
 //! Where this node is: its addresses and interfaces, the other nodes, and how a backend is reached from here.
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use super::neighbors::Neighbors;
-use crate::api::address::{IfIndex, MacAddr, Network};
+use crate::api::address::{MacAddr, Network};
 use crate::api::config::Config;
 use crate::api::endpoint::Endpoint;
 use crate::api::interface::{Interface, Interfaces, Prefix, is_global};
 use crate::api::meta::Str;
 use crate::api::objects::Objects;
-use crate::api::service::Reach;
+use crate::api::service::{Hooked, Reach};
 use crate::arrange::{Arrange, Gather};
 use crate::proto::object::parse_network_of;
 
@@ -121,12 +120,19 @@ pub(super) fn own_addresses(config: &Config, interfaces: &Interfaces) -> [Option
 }
 
 /// The interfaces whose packets the service programs see, with the reason: every one that Pods or clients may be behind.
-/// What comes through a port of a bridge is seen at the bridge; without Ethernet header there is nothing to hook.
-pub(super) fn hooked(config: &Config, interfaces: &Interfaces) -> Vec<(IfIndex, Arc<str>)> {
-    let usable = |it: &&Interface| it.up && !it.loopback && !it.port && it.mac != MacAddr::ZERO;
-    let hooked = interfaces.list.iter().filter(usable);
-    let mut all: Vec<(IfIndex, Arc<str>)> = Vec::new();
-    all.extend(hooked.map(|it| (it.index, why(config, it).into())));
+/// Two Pods on one bridge speak past the bridge's own interface: the ports that lead to Pods are hooked as well. Without
+/// Ethernet header there is nothing to hook.
+pub(super) fn hooked(config: &Config, interfaces: &Interfaces) -> Vec<Hooked> {
+    let leads_to_a_pod = |it: &Interface| matches!(&*it.kind, "veth" | "tun");
+    let usable = |it: &&Interface| {
+        it.up && !it.loopback && it.mac != MacAddr::ZERO && (!it.port || leads_to_a_pod(it))
+    };
+    let hook = |it: &Interface| Hooked {
+        index: it.index,
+        outside: is_lan(config, it),
+        why: why(config, it).into(),
+    };
+    let mut all: Vec<Hooked> = interfaces.list.iter().filter(usable).map(hook).collect();
     all.arrange();
     all
 }
@@ -141,6 +147,7 @@ fn why(config: &Config, interface: &Interface) -> String {
     let networks: BTreeSet<String> = networks.gather();
     let networks: Vec<String> = networks.into_iter().collect();
     match networks.as_slice() {
+        _ if interface.port => "a Pod: a port of a bridge".to_owned(),
         [] => "Pods may be behind it".to_owned(),
         [one] => format!("Pods: {one} is behind it"),
         several => format!("Pods: {} are behind it", several.join(", ")),

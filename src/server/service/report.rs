@@ -128,7 +128,8 @@ fn sentence(frontends: &[&Frontend]) -> String {
 fn way(frontend: &Frontend) -> String {
     if frontend.local_from_outside {
         return match frontend.local_backends.len() {
-            0 => "no backend on this node, and externalTrafficPolicy Local allows no other".to_owned(),
+            0 => "no backend on this node, and externalTrafficPolicy Local allows no other"
+                .to_owned(),
             count => format!("{} on this node only", backends(count)),
         };
     }
@@ -140,10 +141,7 @@ fn way(frontend: &Frontend) -> String {
     let counts = [
         (of(|it| matches!(it.reach, Reach::Local | Reach::Host)), "here"),
         (of(|it| matches!(it.reach, Reach::Node(_))), "by direct return"),
-        (
-            of(|it| it.reach == Reach::Elsewhere),
-            "with a node's address in place of the client's",
-        ),
+        (of(|it| it.reach == Reach::Elsewhere), "with a node's address in place of the client's"),
     ];
     let parts: Vec<String> = counts
         .iter()
