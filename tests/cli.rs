@@ -309,12 +309,22 @@ fn status_and_lists_say_what_is_what() {
     let services = out(&ask(&agent, "service list"));
     assert_eq!(
         services,
-        "NAMESPACE     NAME             FRONTEND             PROTOCOL   BACKENDS   HOLDER\n\
-         kube-system   cilium-ingress   192.168.10.211:80    TCP        proxy      k8s-w1\n\
-         kube-system   cilium-ingress   192.168.10.211:443   TCP        <none>     k8s-w1\n\
-         kube-system   cilium-ingress   [fd00::211]:80       TCP        <none>     <none>\n\
-         kube-system   cilium-ingress   [fd00::211]:443      TCP        <none>     <none>\n",
+        "NAMESPACE     NAME             FRONTEND             PROTOCOL   BACKENDS                                                    HOLDER\n\
+         default       webpod           10.96.0.9:9080       TCP        10.244.0.5:9080 (active, direct return by 192.168.10.102)   <none>\n\
+         \x20                                                              10.244.1.6:9080 (not-ready)\n\
+         kube-system   cilium-ingress   192.168.10.211:80    TCP        proxy                                                       k8s-w1\n\
+         kube-system   cilium-ingress   192.168.10.211:443   TCP        <none>                                                      k8s-w1\n\
+         kube-system   cilium-ingress   [fd00::211]:80       TCP        <none>                                                      <none>\n\
+         kube-system   cilium-ingress   [fd00::211]:443      TCP        <none>                                                      <none>\n",
     );
+    let json = out(&ask(&agent, "service list -o json"));
+    for part in [
+        "\"servedBy\": \"kernel\"",
+        "\"reach\": \"direct-return\"",
+        "\"via\": \"192.168.10.102\"",
+    ] {
+        assert_eq!(json.matches(part).count(), 1, "{part}\n{json}");
+    }
     prints(
         &agent,
         "endpoint list",

@@ -99,6 +99,21 @@ impl FromStr for MacAddr {
 // === impl Network ===
 
 impl Network {
+    /// The network of `length` bits in which `address` lies.
+    pub fn of(address: IpAddr, length: u8) -> Self {
+        let address = match address {
+            IpAddr::V4(it) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(length.min(32))).unwrap_or(0);
+                IpAddr::V4((it.to_bits() & mask).into())
+            }
+            IpAddr::V6(it) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(length.min(128))).unwrap_or(0);
+                IpAddr::V6((it.to_bits() & mask).into())
+            }
+        };
+        Self { address, length }
+    }
+
     /// Whether `address` is one of its addresses. One of IPv4 may come as IPv6 (`::ffff:192.0.2.1`).
     pub fn contains(&self, address: IpAddr) -> bool {
         let (bits, own, width) = match (address.to_canonical(), self.address) {

@@ -78,7 +78,7 @@ pub enum Message {
     Program(Arc<Program>),
     /// bpf driver → announce, datapath, admin: what they do now. Whole state.
     Programmed(Arc<Programmed>),
-    /// service → balancer driver, admin: what the service programs must do. Whole state.
+    /// service → balancer driver: what the service programs must do; to admin: what they do. Whole state.
     Balancing(Arc<Balancing>),
     /// balancer driver → service: what they do now. Whole state.
     Balanced(Arc<Balanced>),

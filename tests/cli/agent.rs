@@ -24,6 +24,7 @@ use pilus::api::query::{ShownStatus, View};
 use pilus::api::route::{
     Action, Backend, HostTable, Listener, ListenerProtocol, ListenerTable, Route, VirtualHost,
 };
+use pilus::api::service::{Backend as Place, Balancing, Frontend, FrontendKind, Reach};
 use pilus::api::status::{Condition, Truth};
 use pilus::api::{Message, wiring};
 use pilus::io::admin_socket::AdminSocket;
@@ -416,6 +417,28 @@ fn endpoints() -> Endpoints {
     }
 }
 
+/// The cluster's address of `webpod`, as with `--kube-proxy-replacement`; its Pods are on another node.
+fn balancing() -> Balancing {
+    let backend = Place {
+        address: "10.244.0.5:9080".parse().unwrap(),
+        reach: Reach::Node(ip("192.168.10.102")),
+    };
+    let frontend = Frontend {
+        address: ip("10.96.0.9"),
+        port: Port(9080),
+        protocol: PortProtocol::Tcp,
+        service: NamespacedName::new("default", "webpod"),
+        kind: FrontendKind::ClusterIp,
+        affinity: None,
+        local_from_outside: false,
+        local_from_inside: false,
+        sources: None,
+        backends: [backend].into(),
+        local_backends: Arc::default(),
+    };
+    Balancing { frontends: vec![Arc::new(frontend)], ..Balancing::default() }
+}
+
 fn messages() -> Vec<Message> {
     let ingress = NamespacedName::new("kube-system", "cilium-ingress");
     let announcement = Announcement {
@@ -456,6 +479,7 @@ fn messages() -> Vec<Message> {
         Message::Announcements(Arc::new(announcements)),
         Message::Listeners(Arc::new(listeners)),
         Message::Endpoints(Arc::new(endpoints())),
+        Message::Balancing(Arc::new(balancing())),
         Message::Programmed(Arc::new(programmed)),
         Message::DatapathReport(Arc::new(report)),
     ]

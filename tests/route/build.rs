@@ -231,7 +231,7 @@ impl Router {
         for (to, message) in out.take() {
             match message {
                 // What the others are told is shown to people as well.
-                Message::Routes(_) if to == wiring::ADMIN => {}
+                Message::Routes(_) if [wiring::ADMIN, wiring::SERVICE].contains(&to) => {}
                 Message::Routes(table) => {
                     assert_eq!(to, wiring::DATAPATH);
                     self.table = table;

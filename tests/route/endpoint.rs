@@ -9,7 +9,7 @@ use pilus::api::message::wiring;
 use pilus::api::meta::Origin;
 use pilus::api::object::gateway::ExternalBackend;
 use pilus::api::object::{
-    EndpointSlice, IpFamilyPolicy, Pod, PortProtocol, Service, ServicePortSpec, ServiceType,
+    EndpointSlice, IpFamilyPolicy, Pod, PodPort, PortProtocol, Service, ServicePortSpec, ServiceType,
     SliceEndpoint, SlicePort, TargetPort,
 };
 use pilus::api::objects::{Objects, Table};
@@ -41,7 +41,7 @@ impl Finder {
         for (to, message) in out.take() {
             match message {
                 // What the others are told is shown to people as well.
-                Message::Endpoints(_) if to == wiring::ADMIN => {}
+                Message::Endpoints(_) if [wiring::ADMIN, wiring::SERVICE].contains(&to) => {}
                 Message::Endpoints(endpoints) => {
                     assert!([wiring::PROXY, wiring::ANNOUNCE].contains(&to));
                     self.endpoints = endpoints;
@@ -323,4 +323,26 @@ fn a_host_outside_of_the_cluster_is_its_own_endpoint() {
     finder.objects(&objects);
     assert_eq!(finder.list("default/xbackend/six", 8443), "[2001:db8::1]:8443");
     assert_eq!(finder.list("default/xbackend/name", 8443), "", "not looked up yet");
+}
+
+#[test]
+fn tcp_and_udp_of_one_number_are_two_ports() {
+    let mut dns = service("default/dns", &[("tcp", 53), ("udp", 53)]);
+    dns.ports[0].target = TargetPort::Name("dns".into());
+    dns.ports[1].target = TargetPort::Name("dns".into());
+    dns.ports[1].protocol = PortProtocol::Udp;
+    let mut server = pod("default/p", "dns", &["10.0.0.5"]);
+    let target = |port, protocol| PodPort { name: "dns".into(), port, protocol };
+    server.ports = vec![target(1053, PortProtocol::Tcp), target(2053, PortProtocol::Udp)];
+    let mut objects = world(&[dns], &[server]);
+    let finder = Finder::of(&objects);
+    assert_eq!(finder.list_of("default/dns", 53, PortProtocol::Tcp), "10.0.0.5:1053");
+    assert_eq!(finder.list_of("default/dns", 53, PortProtocol::Udp), "10.0.0.5:2053");
+    // The same by slices, which tell the ports apart by name and protocol.
+    let mut by_hand = slice("default/mine", "dns", ("tcp", 3053), vec![at("10.0.0.6", true, true, false)]);
+    by_hand.ports.push(SlicePort { name: "udp".into(), port: 4053, protocol: PortProtocol::Udp });
+    put(&mut objects.endpoint_slices, by_hand);
+    let finder = Finder::of(&objects);
+    assert_eq!(finder.list_of("default/dns", 53, PortProtocol::Tcp), "10.0.0.5:1053 10.0.0.6:3053");
+    assert_eq!(finder.list_of("default/dns", 53, PortProtocol::Udp), "10.0.0.5:2053 10.0.0.6:4053");
 }

@@ -160,15 +160,26 @@ const WIRING: [(ServerId, &str, &[ServerId]); 11] = [
     (
         wiring::STORE,
         "store",
-        &[wiring::IPAM, wiring::ENDPOINT, wiring::ROUTE, wiring::ANNOUNCE, wiring::ADMIN],
+        &[
+            wiring::SERVICE,
+            wiring::IPAM,
+            wiring::ENDPOINT,
+            wiring::ROUTE,
+            wiring::ANNOUNCE,
+            wiring::ADMIN,
+        ],
     ),
     (wiring::IPAM, "ipam", &[wiring::STORE, wiring::ROUTE, wiring::DATAPATH]),
     (
         wiring::ENDPOINT,
         "endpoint",
-        &[wiring::STORE, wiring::ANNOUNCE, wiring::PROXY, wiring::ADMIN],
+        &[wiring::STORE, wiring::SERVICE, wiring::ANNOUNCE, wiring::PROXY, wiring::ADMIN],
     ),
-    (wiring::ROUTE, "route", &[wiring::STORE, wiring::DATAPATH, wiring::ADMIN]),
+    (
+        wiring::ROUTE,
+        "route",
+        &[wiring::STORE, wiring::SERVICE, wiring::DATAPATH, wiring::ADMIN],
+    ),
     (wiring::ANNOUNCE, "announce", &[]),
     (
         wiring::DATAPATH,

@@ -48,7 +48,7 @@ pub use fuzz::fuzz_manifest;
 pub use gateway_status::{conditions, gateway_status};
 pub use load_balancer::load_balancer;
 pub use meta::object_uid;
-pub use names::parse_network;
+pub use names::{parse_network, parse_network_of};
 
 /// One decoded object.
 #[derive(Clone, Debug, PartialEq)]

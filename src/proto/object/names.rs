@@ -198,28 +198,29 @@ pub(super) fn parse_cidr(text: &str) -> Result<(IpAddr, u8), String> {
 /// # Errors
 /// What is wrong and what to write instead.
 pub fn parse_network(text: &str) -> Result<Network, String> {
-    let (written, length) = parse_cidr(text)?;
-    let network = |address: IpAddr| Network { address, length };
-    let lowest = match written {
-        IpAddr::V4(it) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
-            IpAddr::V4((it.to_bits() & mask).into())
-        }
-        IpAddr::V6(it) if it.to_ipv4_mapped().is_some() => {
-            return Err(format!("`{text}` is an IPv4 network: write it as one"));
-        }
-        IpAddr::V6(it) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(length)).unwrap_or(0);
-            IpAddr::V6((it.to_bits() & mask).into())
-        }
-    };
-    if lowest != written {
-        let (whole, longest) = (network(lowest), if written.is_ipv4() { 32 } else { 128 });
+    let (written, _) = parse_cidr(text)?;
+    let whole = parse_network_of(text)?;
+    if whole.address != written {
+        let longest = if written.is_ipv4() { 32 } else { 128 };
         return Err(format!(
             "`{text}` has bits beyond its prefix: write {whole} for the network, {written}/{longest} for the address"
         ));
     }
-    Ok(network(lowest))
+    Ok(whole)
+}
+
+/// The network in which the address of `address/length` lies, as Kubernetes takes CIDRs.
+///
+/// # Errors
+/// What is wrong.
+pub fn parse_network_of(text: &str) -> Result<Network, String> {
+    let (written, length) = parse_cidr(text)?;
+    if let IpAddr::V6(it) = written
+        && it.to_ipv4_mapped().is_some()
+    {
+        return Err(format!("`{text}` is an IPv4 network: write it as one"));
+    }
+    Ok(Network::of(written, length))
 }
 
 /// `domain/path`, as an IngressClass' controller.

@@ -15,7 +15,7 @@ use crate::api::object::{
 use crate::api::problem::{Problem, Severity};
 use crate::api::service::{Backend, Frontend, FrontendKind, Reach};
 use crate::arrange::Arrange;
-use crate::proto::object::parse_network;
+use crate::proto::object::parse_network_of;
 
 /// Where cloud controllers and kube-proxy look if `spec.loadBalancerSourceRanges` is empty.
 const SOURCE_RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
@@ -221,7 +221,7 @@ fn sources(service: &Service, problems: &mut Vec<Problem>) -> Option<Arc<[Networ
     let mut networks = Vec::new();
     let mut closed = false;
     for (field, range) in ranges {
-        match parse_network(range.trim()) {
+        match parse_network_of(range.trim()) {
             Ok(network) => networks.push(network),
             Err(why) => {
                 closed = true;

@@ -1,8 +1,8 @@
 //! L4 load balancing: from Services to frontends and backends, as the kernel's service programs must have them.
 //!
 //! **In:** `Objects` (Services, Nodes), `Endpoints`, `Assignments`, `Interfaces`, `Routes` (what the proxy serves is no
-//! frontend), `Peer` (which other nodes live, and where), `Balanced`. **Out:** `Balancing` to the balancer driver and to
-//! admin, `Statuses` (conditions of Services that are balanced here, problems) to the store.
+//! frontend), `Peer` (which other nodes live, and where), `Balanced`. **Out:** `Balancing` to the balancer driver and,
+//! once that has acknowledged it, to admin, `Statuses` (conditions of Services that are balanced here, problems) to the store.
 //!
 //! | frontend | when | backends stay on the node with |
 //! |---|---|---|
@@ -265,24 +265,20 @@ impl ServiceServer {
         if let Some(former) = self.balancing.replace(balancing) {
             self.retired.add(now, former);
         }
-        self.send_balancing(wiring::BALANCER, out);
-        self.send_balancing(wiring::ADMIN, out);
-    }
-
-    fn send_balancing(&self, to: ServerId, out: &mut Outbox<Message>) {
-        if let Some(balancing) = &self.balancing {
-            out.send(to, Message::Balancing(Arc::clone(balancing)));
-        }
+        send(wiring::BALANCER, self.balancing.as_ref(), out);
     }
 
     fn balanced(&mut self, balanced: Arc<Balanced>, out: &mut Outbox<Message>) {
         // An acknowledgement from before a restart of this server: numbers go on from there.
         self.generation = self.generation.max(balanced.generation);
         let current = self.balancing.as_ref().filter(|it| it.generation == balanced.generation);
-        if let Some(balancing) = current {
-            self.acknowledged = Some((balanced, Arc::clone(balancing)));
-            self.report(out);
+        let Some(balancing) = current.cloned() else { return };
+        let shown = self.acknowledged.as_ref().map(|it| &it.1);
+        if !shown.is_some_and(|shown| Arc::ptr_eq(shown, &balancing)) {
+            send(wiring::ADMIN, Some(&balancing), out);
         }
+        self.acknowledged = Some((balanced, balancing));
+        self.report(out);
     }
 
     fn report(&mut self, out: &mut Outbox<Message>) {
@@ -352,7 +348,8 @@ impl Server<Message> for ServiceServer {
 
     fn peer_restarted(&mut self, _now: Time, peer: ServerId, out: &mut Outbox<Message>) {
         match peer {
-            wiring::BALANCER | wiring::ADMIN => self.send_balancing(peer, out),
+            wiring::BALANCER => send(peer, self.balancing.as_ref(), out),
+            wiring::ADMIN => send(peer, self.acknowledged.as_ref().map(|it| &it.1), out),
             wiring::STORE => out.send(peer, Message::Statuses(Arc::clone(&self.statuses))),
             _ => {}
         }
@@ -385,6 +382,12 @@ impl Known {
             && self.proxied == other.proxied
             && self.endpoints.len() == other.endpoints.len()
             && self.endpoints.iter().zip(&other.endpoints).all(same)
+    }
+}
+
+fn send(to: ServerId, balancing: Option<&Arc<Balancing>>, out: &mut Outbox<Message>) {
+    if let Some(balancing) = balancing {
+        out.send(to, Message::Balancing(Arc::clone(balancing)));
     }
 }
 

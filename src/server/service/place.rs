@@ -11,7 +11,7 @@ use crate::api::meta::Str;
 use crate::api::objects::Objects;
 use crate::api::service::{Hooked, Reach};
 use crate::arrange::{Arrange, Gather};
-use crate::proto::object::parse_network;
+use crate::proto::object::parse_network_of;
 
 /// Everything that decides how backends are reached. Two that are equal give the same for every Service.
 #[derive(Debug, Default, PartialEq)]
@@ -50,7 +50,7 @@ impl Place {
         for node in objects.nodes.values() {
             let name = &node.meta.name.name;
             place.nodes.extend(node.internal_ips.iter().map(|ip| (*ip, Str::clone(name))));
-            let networks = node.pod_cidrs.iter().filter_map(|cidr| parse_network(cidr).ok());
+            let networks = node.pod_cidrs.iter().filter_map(|cidr| parse_network_of(cidr).ok());
             place.networks.extend(networks.map(|network| (network, Str::clone(name))));
         }
         for (name, heard) in neighbors.live() {
@@ -143,8 +143,8 @@ fn why(config: &Config, interface: &Interface) -> String {
         return if announces { "LAN: announces" } else { "LAN: does not announce" }.to_owned();
     }
     let global = interface.addresses.iter().filter(|own| is_global(own.address));
-    let networks = global.filter_map(|own| parse_network(&written(own)).ok());
-    let networks: BTreeSet<String> = networks.map(|it| it.to_string()).gather();
+    let networks = global.map(|own| Network::of(own.address, own.length).to_string());
+    let networks: BTreeSet<String> = networks.gather();
     let networks: Vec<String> = networks.into_iter().collect();
     match networks.as_slice() {
         _ if interface.port => "a Pod: a port of a bridge".to_owned(),
@@ -152,8 +152,4 @@ fn why(config: &Config, interface: &Interface) -> String {
         [one] => format!("Pods: {one} is behind it"),
         several => format!("Pods: {} are behind it", several.join(", ")),
     }
-}
-
-fn written(own: &Prefix) -> String {
-    format!("{}/{}", own.address, own.length)
 }
