@@ -58,11 +58,19 @@ fn the_way_to_a_backend_follows_from_its_address_and_node() {
         ("the node itself, whoever it says it is", "192.168.10.101:80@n9", "H"),
         ("the node's address on the Pods' bridge", "10.244.1.1:80", "H"),
         ("a Pod of a node that is heard", "10.244.2.5:80@n2", "192.168.10.102"),
-        ("the same by IPv6: the address of the Node object on this LAN", "[fd00:244:2::5]:80@n2", "fd00:10::102"),
+        (
+            "the same by IPv6: the address of the Node object on this LAN",
+            "[fd00:244:2::5]:80@n2",
+            "fd00:10::102",
+        ),
         ("a node that is silent", "10.244.3.5:80@n3", "E"),
         ("a node that nobody knows", "10.244.9.5:80@n9", "E"),
         ("heard, with no address of this family on the LAN", "[fd00:244:4::5]:80@n4", "E"),
-        ("heard by IPv6; the Node object has the IPv4 address", "10.244.4.5:80@n4", "192.168.10.104"),
+        (
+            "heard by IPv6; the Node object has the IPv4 address",
+            "10.244.4.5:80@n4",
+            "192.168.10.104",
+        ),
         ("no node named: by the network of the node", "10.244.2.6:80", "192.168.10.102"),
         ("no node named: by the network of this node", "10.244.1.6:80", "L"),
         ("no node named: the other node itself", "192.168.10.102:80", "192.168.10.102"),
@@ -84,10 +92,19 @@ fn what_stays_on_the_node_has_its_own_choice_of_ready_and_terminating() {
     let mut service = balanced("default/web", &["80"]);
     service.external_traffic_policy = ExternalTrafficPolicy::Local;
     for (endpoints, expected) in [
-        (&["10.244.1.5:80@n1", "10.244.2.5:80@n2"][..], "10.244.1.5:80 L, 10.244.2.5:80 192.168.10.102 | 10.244.1.5:80 L"),
+        (
+            &["10.244.1.5:80@n1", "10.244.2.5:80@n2"][..],
+            "10.244.1.5:80 L, 10.244.2.5:80 192.168.10.102 | 10.244.1.5:80 L",
+        ),
         // The ready one is elsewhere; connections to this node go to the one that drains (KEP-1669).
-        (&["~10.244.1.5:80@n1", "10.244.2.5:80@n2"], "10.244.2.5:80 192.168.10.102 | 10.244.1.5:80 L"),
-        (&["192.168.10.101:80@n1", "~10.244.1.5:80@n1"], "192.168.10.101:80 H | 192.168.10.101:80 H"),
+        (
+            &["~10.244.1.5:80@n1", "10.244.2.5:80@n2"],
+            "10.244.2.5:80 192.168.10.102 | 10.244.1.5:80 L",
+        ),
+        (
+            &["192.168.10.101:80@n1", "~10.244.1.5:80@n1"],
+            "192.168.10.101:80 H | 192.168.10.101:80 H",
+        ),
         (&["10.244.2.5:80@n2"], "10.244.2.5:80 192.168.10.102 | none"),
     ] {
         cluster.service(service.clone(), &["192.168.10.211"], endpoints);
@@ -104,7 +121,11 @@ fn a_node_that_falls_silent_is_out_of_reach_until_it_is_heard_again() {
     assert_eq!(become_of(&mut cluster, "192.168.10.211", &["10.244.2.5:80@n2"]), direct);
     let heard = cluster.now;
     cluster.hear("n2", "192.168.10.102");
-    assert_eq!(cluster.server.timeout(), Some(heard + SILENCE - LISTEN), "the others were heard earlier");
+    assert_eq!(
+        cluster.server.timeout(),
+        Some(heard + SILENCE - LISTEN),
+        "the others were heard earlier"
+    );
     cluster.sent.clear();
     cluster.now = heard + SILENCE - Duration::from_nanos(1);
     cluster.settle();
@@ -135,10 +156,7 @@ fn a_node_keeps_its_address_while_it_is_heard_from_there() {
     cluster.hear("n1", "192.168.10.9");
     let noise = pilus::api::Message::Peer(ip("192.168.10.8"), (*b"PLCL\x01").into());
     cluster.deliver(pilus::api::wiring::LAN, noise);
-    assert_eq!(
-        become_of(&mut cluster, "192.168.10.211", &["10.244.1.5:80@n1"]),
-        "10.244.1.5:80 L"
-    );
+    assert_eq!(become_of(&mut cluster, "192.168.10.211", &["10.244.1.5:80@n1"]), "10.244.1.5:80 L");
 }
 
 #[test]
