@@ -53,6 +53,11 @@ impl Ground {
         Namespace(format!("{}{name}", self.id))
     }
 
+    /// Where its BPF file system is mounted.
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        &self.mount
+    }
+
     fn ip(&self, place: &str, command: &str) {
         run(&format!("ip -n {} {command}", self.place(place).0));
     }

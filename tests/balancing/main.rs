@@ -4,6 +4,7 @@
 #[path = "../bpf_lab/mod.rs"]
 #[macro_use]
 mod bpf_lab;
+mod agent;
 mod ground;
 mod packet;
 mod programs;
