@@ -38,13 +38,8 @@ fn run(config: Config) -> ExitCode {
     if let Some(complaint) = logger::init() {
         log::warn!("PILUS_LOG: {complaint}");
     }
-    match serve(config) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            log::error!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    let served = serve(config).inspect_err(|error| log::error!("{error}"));
+    if served.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {

@@ -183,12 +183,12 @@ fn made_up_names_do_not_push_out_the_nodes_that_live() {
 fn every_interface_that_clients_or_pods_may_be_behind_is_hooked_with_the_reason() {
     let mut cluster = Cluster::new();
     let list = &mut cluster.interfaces.list;
-    let port = |index, name| {
-        let mut port = interface(index, name, "veth", &[]);
+    let port = |index, name, kind| {
+        let mut port = interface(index, name, kind, &[]);
         port.port = true;
         port
     };
-    list.push(port(4, "veth1"));
+    list.push(port(4, "veth1", "veth"));
     list.push(interface(5, "cali123", "veth", &[("fe80::5", 64)]));
     list.push(interface(6, "docker0", "bridge", &[("172.17.0.1", 16), ("fd00:17::1", 64)]));
     list.push(interface(7, "flannel.1", "vxlan", &[("10.244.1.0", 32)]));
@@ -199,11 +199,13 @@ fn every_interface_that_clients_or_pods_may_be_behind_is_hooked_with_the_reason(
     let mut wireguard = interface(9, "wg0", "wireguard", &[("10.9.0.1", 24)]);
     wireguard.mac = MacAddr::ZERO;
     list.push(wireguard);
+    // A network card that is a port of a bridge: its packets are seen at the bridge.
+    list.push(port(11, "eth4", ""));
     list.push(interface(10, "eth2.5", "vlan", &[("192.168.5.2", 24)]));
     cluster.tell();
-    let hooked = |cluster: &Cluster| -> Vec<(u32, String)> {
+    let hooked = |cluster: &Cluster| -> Vec<(u32, bool, String)> {
         let all = &cluster.balancing.as_ref().unwrap().interfaces;
-        all.iter().map(|it| (it.index.0, it.why.to_string())).collect()
+        all.iter().map(|it| (it.index.0, it.outside, it.why.to_string())).collect()
     };
     let expected = |eth1: &str, vlan: &str| {
         [
@@ -215,7 +217,7 @@ fn every_interface_that_clients_or_pods_may_be_behind_is_hooked_with_the_reason(
             (7, "Pods: 10.244.1.0/32 is behind it"),
             (10, vlan),
         ]
-        .map(|(index, why)| (index, why.to_owned()))
+        .map(|(index, why)| (index, [2, 10].contains(&index), why.to_owned()))
     };
     assert_eq!(hooked(&cluster), expected("LAN: announces", "LAN: announces"));
     let own = cluster.balancing.as_ref().unwrap().own;
