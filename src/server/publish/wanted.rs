@@ -49,6 +49,9 @@ pub(super) fn status(
             }
             Some((with_conditions(Value::map().with("loadBalancer", balancer)), foreign))
         }
+        Kind::Ingress if shown.is_none() && seen.is_written_by_us => {
+            Some((Value::map().with("loadBalancer", Value::map()), foreign))
+        }
         Kind::Ingress => {
             let shown = shown?;
             let ips = shown.load_balancer.as_deref()?;
@@ -72,6 +75,12 @@ pub(super) fn status(
         }
         _ => None,
     }
+}
+
+/// Whether addresses stand in a status.
+pub(super) fn has_addresses(status: &Value) -> bool {
+    let ingress = status.get("loadBalancer").and_then(|it| it.get("ingress"));
+    ingress.is_some_and(|it| !it.items().is_empty())
 }
 
 fn empty(list: &str) -> Value {
