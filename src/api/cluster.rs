@@ -151,7 +151,7 @@ pub struct Seen {
     pub applied: Option<Str>,
     /// It is a Service that was a LoadBalancer: conditions of ours still stand there, and nobody else takes them away.
     pub was_balancer: bool,
-    /// It is an Ingress whose status is from us, as its `managedFields` say.
+    /// It is an Ingress or a Gateway whose status is from us, as its `managedFields` say.
     pub is_written_by_us: bool,
 }
 

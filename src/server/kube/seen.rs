@@ -36,7 +36,8 @@ pub(super) fn of(kind: Kind, text: &str) -> Option<(NamespacedName, Option<Seen>
     }
     let status = json.get("status").filter(|_| has_status).map_or("", Json::text).into();
     let (uid, version) = (field("uid"), field("resourceVersion"));
-    let is_written_by_us = kind == Kind::Ingress && manages_status(metadata);
+    let is_classed = matches!(kind, Kind::Ingress | Kind::Gateway);
+    let is_written_by_us = is_classed && manages_status(metadata);
     let seen = Seen { uid, version, status, applied, was_balancer, is_written_by_us };
     Some((name, Some(seen)))
 }

@@ -300,9 +300,7 @@ impl Publish {
             "" => Value::map(),
             text => parse_json(text).ok()?,
         };
-        let takes_back = key.kind == Kind::Ingress || key.kind == Kind::Service;
-        let takes_back = takes_back && wanted::has_addresses(&before);
-        if takes_back && !wanted::has_addresses(&wanted) && !self.is_settled(now) {
+        if wanted::takes_back(key.kind, &before, &wanted) && !self.is_settled(now) {
             self.waiting.insert(Target::Status(key.clone()), now + SETTLE);
             return None;
         }

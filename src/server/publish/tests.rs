@@ -325,14 +325,15 @@ fn an_address_is_taken_back_when_it_is_certain_that_there_is_none() {
 }
 
 #[test]
-fn an_ingress_of_another_class_keeps_only_what_others_say() {
-    let key = ObjectKey { kind: Kind::Ingress, name: NamespacedName::new("a", "i") };
-    let wanted = |is_written_by_us| {
+fn what_is_of_another_class_keeps_only_what_others_say() {
+    let wanted = |kind, is_written_by_us| {
+        let key = ObjectKey { kind, name: NamespacedName::new("a", "i") };
         let seen = Seen { is_written_by_us, ..Seen::default() };
         wanted::status(&key, None, &seen).map(|(status, _)| to_json_compact(&status))
     };
-    assert_eq!(wanted(true).as_deref(), Some(r#"{"loadBalancer":{}}"#));
-    assert_eq!(wanted(false), None);
+    assert_eq!(wanted(Kind::Ingress, true).as_deref(), Some(r#"{"loadBalancer":{}}"#));
+    assert_eq!(wanted(Kind::Gateway, true).as_deref(), Some("{}"));
+    assert!(wanted(Kind::Ingress, false).is_none() && wanted(Kind::Gateway, false).is_none());
 }
 
 fn complaints(services: &[&str], messages: &[&str]) -> Arc<View> {

@@ -70,6 +70,9 @@ pub(super) fn status(
             let status = gateway_status(key.kind, shown, 0);
             Some((status.unwrap_or_else(|| empty("ancestors")), Others::AreOurs))
         }
+        Kind::Gateway if shown.is_none() && seen.is_written_by_us => {
+            Some((Value::map(), Others::AreOurs))
+        }
         Kind::GatewayClass | Kind::Gateway | Kind::ListenerSet => {
             Some((gateway_status(key.kind, Some(shown?), 0)?, Others::AreOurs))
         }
@@ -77,10 +80,18 @@ pub(super) fn status(
     }
 }
 
-/// Whether addresses stand in a status.
-pub(super) fn has_addresses(status: &Value) -> bool {
-    let ingress = status.get("loadBalancer").and_then(|it| it.get("ingress"));
-    ingress.is_some_and(|it| !it.items().is_empty())
+/// Whether an object of this kind loses its last address, or all of its status, when that becomes `wanted`.
+pub(super) fn takes_back(kind: Kind, before: &Value, wanted: &Value) -> bool {
+    let has_addresses = |status: &Value| {
+        let list = match kind {
+            Kind::Service | Kind::Ingress => status.get("loadBalancer")?.get("ingress"),
+            Kind::Gateway => status.get("addresses"),
+            _ => None,
+        };
+        list.filter(|list| !list.items().is_empty()).map(|_| ())
+    };
+    let loses_all = kind == Kind::Gateway && wanted.members().is_empty();
+    loses_all || has_addresses(before).is_some() && has_addresses(wanted).is_none()
 }
 
 fn empty(list: &str) -> Value {
