@@ -38,6 +38,13 @@ static __always_inline int is_no_address(const struct ip_addr *a)
 	return (x[0] | x[1] | x[2] | x[3]) == 0;
 }
 
+static __always_inline int is_v4(const struct ip_addr *addr)
+{
+	const __u32 *words = (const __u32 *)addr;
+
+	return (words[0] | words[1]) == 0 && words[2] == bpf_htonl(0xffff);
+}
+
 static __always_inline __be32 v4_of(const struct ip_addr *addr)
 {
 	return ((const __u32 *)addr)[3];

@@ -7,6 +7,7 @@
  * backend that answers. A known flow says what becomes of it. Else, if it is for a frontend, a
  * backend is chosen and the flow and its counterpart are noted. All else passes untouched.
  */
+#include "host.h"
 #include "icmp.h"
 
 /* Whether the packet came over an interface that leads out of the cluster. */

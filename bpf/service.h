@@ -159,6 +159,21 @@ struct fragment_value {
 struct settings_value {
 	struct ip_addr own4; /* what stands in for a client's address; zero: nothing can */
 	struct ip_addr own6;
+	__u64 netns; /* cookie of the node's network namespace; 0: its processes are left alone */
+};
+
+/* Map `peers`: what a socket of the node asked for. */
+struct peer_key {
+	__u64 cookie;
+	struct ip_addr addr; /* of the backend that it got */
+	__be16 port;
+	__u16 pad[3];
+};
+
+struct peer_value {
+	struct ip_addr addr;
+	__be16 port;
+	__u16 pad[3];
 };
 
 /* Map `service_counters`. Append only. */
@@ -178,6 +193,7 @@ enum service_counter {
 	SERVICE_ICMP,	       /* ICMP errors translated */
 	SERVICE_TO_STACK,      /* packets that the kernel's own forwarding takes on */
 	SERVICE_INTERNAL,      /* a helper refused */
+	SERVICE_HOST,	       /* connections and datagrams of the node's own processes */
 	SERVICE_COUNTERS,
 };
 
@@ -191,7 +207,9 @@ _Static_assert(sizeof(struct affinity_key) == 20, "AffinityKey");
 _Static_assert(sizeof(struct affinity_value) == 16, "AffinityValue");
 _Static_assert(sizeof(struct source_key) == 24, "SourceKey");
 _Static_assert(sizeof(struct fragment_key) == 40, "FragmentKey");
-_Static_assert(sizeof(struct settings_value) == 32, "SettingsValue");
-_Static_assert(SERVICE_COUNTERS == 15, "ServiceCounter::ALL");
+_Static_assert(sizeof(struct settings_value) == 40, "SettingsValue");
+_Static_assert(sizeof(struct peer_key) == 32, "PeerKey");
+_Static_assert(sizeof(struct peer_value) == 24, "PeerValue");
+_Static_assert(SERVICE_COUNTERS == 16, "ServiceCounter::ALL");
 
 #endif

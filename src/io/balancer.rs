@@ -16,6 +16,8 @@ use crate::kernel::{Outbox, Server, ServerId, Time};
 
 /// What could not be applied is tried again after this; a missing capability or a full table may be mended meanwhile.
 const RETRY: Duration = Duration::from_secs(2);
+/// Where control groups usually are; named in the complaint if they are nowhere.
+const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
 /// How often it is checked that the programs are in place, that the ways to backends are still the same, and counters
 /// are read for `pilus status`.
 const CHECK: Duration = Duration::from_secs(2);
@@ -28,6 +30,8 @@ pub struct Balancer {
     balanced: Option<Arc<Balanced>>,
     /// The interfaces that the programs are on; None: they have to be put there again.
     hooked: Option<Vec<Hooked>>,
+    /// Why the node's own processes are not balanced; None: they are, or there is nothing to balance.
+    host_fault: Option<String>,
     retry_at: Option<Time>,
     check_at: Time,
     stopping: bool,
@@ -44,6 +48,7 @@ impl Balancer {
             wanted: None,
             balanced: None,
             hooked: None,
+            host_fault: None,
             retry_at: None,
             check_at: Time::ZERO,
             stopping: false,
@@ -83,6 +88,17 @@ impl Balancer {
 
     fn put(&mut self, wanted: &Balancing, failures: &mut Vec<String>) {
         let Some(services) = &mut self.services else { return };
+        let hooked = match wanted.frontends.is_empty() {
+            true => services.unhook_host(),
+            false if services.is_host_hooked() && self.hooked.is_some() => Ok(()),
+            false => services.hook_host(&control_groups()),
+        };
+        // Not a failure of a Service: clients and Pods are served.
+        let fault = hooked.err().map(|error| error.to_string());
+        if let Some(fault) = fault.as_ref().filter(|_| fault != self.host_fault) {
+            log::warn!("processes of this node do not reach services by their addresses: {fault}");
+        }
+        self.host_fault = fault;
         if let Err(error) = services.set_own(wanted.own) {
             failures.push(error.to_string());
         }
@@ -101,10 +117,12 @@ impl Balancer {
     /// Puts back what somebody else has taken away, and notices routes that have changed.
     fn check(&mut self, now: Time, out: &mut Outbox<Message>) {
         let (Some(services), Some(wanted)) = (&mut self.services, &self.wanted) else { return };
+        let host =
+            wanted.frontends.is_empty() || self.host_fault.is_some() || services.is_host_hooked();
         match services.are_hooked(interfaces(wanted)) {
-            Ok(true) => {}
-            Ok(false) => {
-                log::warn!("somebody has taken a service program off an interface: it is put back");
+            Ok(true) if host => {}
+            Ok(_) => {
+                log::warn!("somebody has taken a service program away: it is put back");
                 self.hooked = None;
                 return self.apply(now, out);
             }
@@ -124,6 +142,8 @@ impl Balancer {
             let named = SERVICE_COUNTERS.into_iter().zip(counters);
             lines.extend(named.map(|(name, value)| (name.into(), value.to_string())));
         }
+        let host = self.host_fault.as_deref().unwrap_or("yes");
+        lines.push(("service_for_node_processes".into(), host.to_owned()));
         lines.push(("service_room_for_flows".into(), services.room_for_flows().to_string()));
         out.send(wiring::ADMIN, Message::ServiceReport(Arc::new(DatapathReport { lines })));
     }
@@ -160,6 +180,14 @@ impl Server<Message> for Balancer {
             out.send(peer, Message::Balanced(balanced));
         }
     }
+}
+
+/// Where the control groups of version 2 are mounted: alone, or beside those of version 1.
+fn control_groups() -> PathBuf {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let mut lines = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let found = lines.find(|words| words.get(2) == Some(&"cgroup2"));
+    found.and_then(|words| words.get(1).map(PathBuf::from)).unwrap_or(CONTROL_GROUPS.into())
 }
 
 /// Where there is nothing to balance, nobody's packets are looked at.

@@ -58,6 +58,14 @@ impl Ground {
         &self.mount
     }
 
+    /// The control groups of version 2, mounted for this test: not every machine has them.
+    pub(crate) fn control_groups(&self) -> PathBuf {
+        let path = self.mount.with_extension("cgroup");
+        std::fs::create_dir_all(&path).expect("the temporary directory is writable");
+        run(&format!("mount -t cgroup2 none {}", path.display()));
+        path
+    }
+
     fn ip(&self, place: &str, command: &str) {
         run(&format!("ip -n {} {command}", self.place(place).0));
     }
@@ -248,7 +256,9 @@ impl Drop for Ground {
                 .args(["netns", "del", &self.place(place).0])
                 .output();
         }
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.mount).output();
-        let _ = std::fs::remove_dir(&self.mount);
+        for mount in [self.mount.with_extension("cgroup"), self.mount.clone()] {
+            let _ = std::process::Command::new("umount").arg("-l").arg(&mount).output();
+            let _ = std::fs::remove_dir(&mount);
+        }
     }
 }

@@ -189,6 +189,64 @@ fn what_listens_on_the_node_itself_sees_the_client() {
 }
 
 #[test]
+fn processes_of_the_node_reach_services_and_those_of_others_are_left_alone() {
+    needs_root!("processes_of_the_node_reach_services_and_those_of_others_are_left_alone");
+    let mut ground = Ground::new();
+    ["p1", "ot", "n2"].into_iter().for_each(|place| ground.serve(place, TARGET));
+    let mut services = ground.services("n1");
+    let node = ground.place("n1");
+    let group = ground.control_groups();
+    node.enter(|| services.hook_host(&group).unwrap());
+    assert!(services.is_host_hooked());
+    let own = NODE1.map(|address| Some(ip(address)));
+    services.set_own(own).unwrap();
+    for family in BOTH {
+        let to = at(VIP[family], PORT);
+        for (target, reach, expected) in [
+            // From the bridge's address, as any connection of the node to its Pods.
+            (
+                POD1,
+                Reach::Local,
+                format!("p1 {}", POD1[family].trim_end_matches('2').to_owned() + "1"),
+            ),
+            (OTHER, Reach::Elsewhere, format!("ot {}", NODE1[family])),
+        ] {
+            ground.sync("n1", &mut services, &frontends(family, &[backend(target[family], reach)]));
+            assert_eq!(ground.ask("n1", to), expected);
+            assert_eq!(ask_udp(&ground, "n1", to, 5), expected);
+            node.enter(|| {
+                let stream = TcpStream::connect_timeout(&to, PATIENCE).unwrap();
+                assert_eq!(stream.peer_addr().unwrap(), to, "it is told whom it asked for");
+                // Not connected: each datagram says where to, and each answer where from.
+                let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+                let socket = UdpSocket::bind(any).unwrap();
+                socket.set_read_timeout(Some(PATIENCE)).unwrap();
+                socket.send_to(b"", to).unwrap();
+                assert_eq!(socket.recv_from(&mut [0; 100]).unwrap().1, to);
+            });
+        }
+        ground.sync("n1", &mut services, &frontends(family, &[]));
+        assert!(node.enter(|| TcpStream::connect_timeout(&to, PATIENCE).is_err()), "refused");
+    }
+    // Another network namespace on this machine asks the node at its own address.
+    let to = at(NODE2[0], TARGET);
+    ground.sync(
+        "n1",
+        &mut services,
+        &[Arc::new(Frontend {
+            address: to.ip(),
+            port: Port(TARGET),
+            ..(*frontends(0, &[backend(OTHER[0], Reach::Elsewhere)])[0]).clone()
+        })],
+    );
+    assert!(ground.ask("n1", to).starts_with("ot"));
+    assert!(ground.ask("cl", to).starts_with("n2"));
+    services.unhook_host().unwrap();
+    services.set_own(own).unwrap();
+    assert!(ground.ask("n1", to).starts_with("n2"));
+}
+
+#[test]
 fn policies_of_a_service_hold() {
     needs_root!("policies_of_a_service_hold");
     let mut ground = Ground::new();

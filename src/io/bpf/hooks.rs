@@ -171,9 +171,41 @@ impl Hooks {
         let doing = "attaching steer to the network namespace";
         // The kernel tells namespaces of links by 32 bits of their inode number.
         let inode = netns.metadata().map_err(|e| BpfError::system(doing, e))?.ino() as u32;
-        let create = || sys::link_create_sk_lookup(program.fd.as_fd(), netns.as_fd());
+        let create =
+            || sys::link_create_on(program.fd.as_fd(), netns.as_fd(), sys::ATTACH_SK_LOOKUP);
         replace_or_create(&self.dir.join(STEER), program.fd.as_fd(), inode, create)
             .map_err(|e| BpfError::system(doing, e))
+    }
+
+    /// Puts a program on a control group, in place of a predecessor's.
+    pub(super) fn attach_cgroup(
+        &self,
+        program: &Program,
+        (name, attach): (&str, u32),
+        group: &std::fs::File,
+    ) -> Result<(), BpfError> {
+        let pin = self.dir.join(name);
+        let create = || sys::link_create_on(program.fd.as_fd(), group.as_fd(), attach);
+        let done = match sys::obj_get(&pin) {
+            Ok(link) if sys::link_update(link.as_fd(), program.fd.as_fd()).is_ok() => return Ok(()),
+            // The control group of then is gone.
+            Ok(_) => std::fs::remove_file(&pin),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(e),
+        };
+        done.and_then(|()| create()).and_then(|link| sys::obj_pin(link.as_fd(), &pin)).map_err(
+            |e| BpfError::system(format!("attaching {} to the control group", program.name), e),
+        )
+    }
+
+    /// Whether links of these names are there and on something.
+    pub(super) fn has_links(&self, names: &[&str]) -> bool {
+        names.iter().all(|name| sys::obj_get(&self.dir.join(name)).is_ok())
+    }
+
+    /// Takes a link off.
+    pub(super) fn detach_link(&self, name: &str) -> Result<(), BpfError> {
+        detach(&self.dir.join(name))
     }
 
     pub(super) fn detach_steer(&self) -> Result<(), BpfError> {

@@ -38,6 +38,18 @@ const MEMORY_PER_FLOW: u64 = 32 * 1024;
 /// Fewest and most flows; two for each connection.
 const FLOWS: (u64, u64) = (16 * 1024, 1024 * 1024);
 
+/// The programs for processes of the node: function, pin and attach type (`enum bpf_attach_type`).
+const HOST_HOOKS: [(&str, &str, u32); 8] = [
+    ("host_ask4", "host_connect4", 10),
+    ("host_ask6", "host_connect6", 11),
+    ("host_ask4", "host_sendmsg4", 14),
+    ("host_ask6", "host_sendmsg6", 15),
+    ("host_tell4", "host_recvmsg4", 19),
+    ("host_tell6", "host_recvmsg6", 20),
+    ("host_tell4", "host_peername4", 29),
+    ("host_tell6", "host_peername6", 30),
+];
+
 /// One frontend as it is in the kernel.
 struct Installed {
     frontend: Arc<Frontend>,
@@ -61,6 +73,10 @@ pub struct Services {
     tc: TcHook,
     ingress: Program,
     egress: Program,
+    /// In the order of [`HOST_HOOKS`].
+    host: [Program; 8],
+    /// What the node's processes are told apart by; 0: this kernel cannot tell.
+    netns: u64,
     maps: Maps,
     frontends: BTreeMap<FrontendKey, Installed>,
     /// Frontends of a predecessor that are not known to be wanted yet.
@@ -72,7 +88,7 @@ pub struct Services {
     /// Addresses that answer echo requests.
     echoes: BTreeSet<IpAddr>,
     inside: BTreeSet<u32>,
-    settings: Option<[u8; 32]>,
+    settings: Option<[u8; 40]>,
     ways: Ways,
 }
 
@@ -111,15 +127,21 @@ impl Services {
         let (maps, links) = (root.join("maps"), root.join("links"));
         prepare(root, &[&maps, &links])?;
         let size = |name: &str| (name == "flows").then(flows);
-        let programs =
-            ["service_in", "service_out"].map(|name| (name, sys::PROG_TYPE_SCHED_CLS, 0));
-        let (mut named, [ingress, egress]) = object::load_object(OBJECT, &maps, &size, programs)?;
+        let mut programs = [("service_in", sys::PROG_TYPE_SCHED_CLS, 0); 10];
+        programs[1].0 = "service_out";
+        for (place, (name, _, attach)) in programs[2..].iter_mut().zip(HOST_HOOKS) {
+            *place = (name, sys::PROG_TYPE_CGROUP_SOCK_ADDR, attach);
+        }
+        let (mut named, [ingress, egress, host @ ..]) =
+            object::load_object(OBJECT, &maps, &size, programs)?;
         let maps = Maps::new(&mut named)?;
         let mut services = Self {
             hooks: Hooks::new(links),
             tc,
             ingress,
             egress,
+            host,
+            netns: 0,
             maps,
             frontends: BTreeMap::new(),
             inherited: BTreeMap::new(),
@@ -209,11 +231,37 @@ impl Services {
         Ok(true)
     }
 
+    /// Balances the connections of processes of this network namespace too, wherever in the machine's control groups
+    /// they are. `group` is the root of the control groups of version 2.
+    pub fn hook_host(&mut self, group: &Path) -> Result<(), BpfError> {
+        let shown = group.display();
+        let file = std::fs::File::open(group)
+            .map_err(|e| BpfError::system(format!("opening the control group {shown}"), e))?;
+        self.netns = sys::netns_cookie()
+            .map_err(|e| BpfError::system("telling this network namespace from others", e))?;
+        for (program, (_, pin, attach)) in self.host.iter().zip(HOST_HOOKS) {
+            self.hooks.attach_cgroup(program, (pin, attach), &file)?;
+        }
+        Ok(())
+    }
+
+    /// Leaves the connections of processes alone.
+    pub fn unhook_host(&mut self) -> Result<(), BpfError> {
+        self.netns = 0;
+        HOST_HOOKS.iter().try_for_each(|(_, pin, _)| self.hooks.detach_link(pin))
+    }
+
+    /// Whether the hooks of processes are there.
+    pub fn is_host_hooked(&self) -> bool {
+        self.hooks.has_links(&HOST_HOOKS.map(|(_, pin, _)| pin))
+    }
+
     // --- maps ---
 
     /// The addresses of this node that stand in for clients', IPv4 and IPv6.
     pub fn set_own(&mut self, own: [Option<IpAddr>; 2]) -> Result<(), BpfError> {
-        let mut value = [0; 32];
+        let mut value = [0; 40];
+        value[32..].copy_from_slice(&self.netns.to_ne_bytes());
         for (at, ip) in own.into_iter().enumerate() {
             if let Some(ip) = ip {
                 value[at * 16..][..16].copy_from_slice(&to_wire(ip));

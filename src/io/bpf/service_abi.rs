@@ -149,7 +149,7 @@ impl BackendValue {
 }
 
 /// Named outcomes of the service programs (`enum service_counter`), in the order of map `service_counters`.
-pub const SERVICE_COUNTERS: [&str; 15] = [
+pub const SERVICE_COUNTERS: [&str; 16] = [
     "service_new",
     "service_to_backend",
     "service_to_client",
@@ -165,4 +165,5 @@ pub const SERVICE_COUNTERS: [&str; 15] = [
     "service_icmp",
     "service_to_stack",
     "service_internal",
+    "service_host",
 ];

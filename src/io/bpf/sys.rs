@@ -32,10 +32,13 @@ const LINK_DETACH: u32 = 34;
 /// Program and attach types used (`enum bpf_prog_type`, `enum bpf_attach_type`).
 pub(super) const PROG_TYPE_SCHED_CLS: u32 = 3;
 pub(super) const PROG_TYPE_SK_LOOKUP: u32 = 30;
+pub(super) const PROG_TYPE_CGROUP_SOCK_ADDR: u32 = 18;
 pub(super) const ATTACH_SK_LOOKUP: u32 = 36;
 pub(super) const ATTACH_TCX_INGRESS: u32 = 46;
 pub(super) const ATTACH_TCX_EGRESS: u32 = 47;
 
+/// `SO_NETNS_COOKIE` of <asm-generic/socket.h>.
+const SO_NETNS_COOKIE: i32 = 71;
 /// Put a tcx program before all others: it passes on whatever is not ours.
 const F_BEFORE: u32 = 1 << 3;
 /// `BPF_OBJ_NAME_LEN` less the terminating zero.
@@ -50,6 +53,24 @@ fn bpf<T>(command: u32, attr: &mut T) -> io::Result<i32> {
     // the callers of this module points to memory that outlives the call.
     let ret = unsafe { libc::syscall(libc::SYS_bpf, command, attr as *mut T, size_of::<T>()) };
     if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(ret as i32) }
+}
+
+/// The number by which programs know the network namespace of the calling thread (Linux 5.14).
+pub(super) fn netns_cookie() -> io::Result<u64> {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
+    let mut cookie = 0_u64;
+    let mut length = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: value and length point to live variables of the size stated.
+    let ret = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if ret == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }
 
 fn owned(fd: i32) -> OwnedFd {
@@ -345,17 +366,18 @@ pub(super) fn link_create_tcx(
     .map(owned)
 }
 
-/// An sk_lookup link on a network namespace (Linux 5.9).
-pub(super) fn link_create_sk_lookup(
+/// A link on a network namespace (sk_lookup, Linux 5.9) or on a control group (5.7).
+pub(super) fn link_create_on(
     prog: BorrowedFd<'_>,
-    netns: BorrowedFd<'_>,
+    target: BorrowedFd<'_>,
+    attach: u32,
 ) -> io::Result<OwnedFd> {
     bpf(
         LINK_CREATE,
         &mut LinkCreateAttr {
             prog_fd: prog.as_raw_fd() as u32,
-            target: netns.as_raw_fd() as u32,
-            attach: ATTACH_SK_LOOKUP,
+            target: target.as_raw_fd() as u32,
+            attach,
             flags: 0,
             relative: 0,
             pad: 0,
