@@ -183,10 +183,11 @@ class Lab:
             node.start()
         self.watch = self.probe("wa", "watch", "lan0", *ADDRESSES)
         self.home = {}
-        until(f"not every address has one holder\n{self.logs()}", lambda: all(self.holder(address) for address in ADDRESSES))
+        until("not every address has one holder", lambda: all(self.place()))
         # The preferred node takes over when it has been fit for two seconds.
         time.sleep(5)
-        self.home = {address: self.holder(address) for address in ADDRESSES}
+        until("not every address has one holder", lambda: all(self.place()))
+        self.home = dict(zip(ADDRESSES, self.place()))
         pairs = [(page, web) for page in INGRESSES.values() for web in SERVICES.values() if self.home[page] == self.home[web] != None]
         if not pairs:
             raise Failure(f"no node has an Ingress's and a Service's address: {self.home}")
@@ -237,12 +238,15 @@ class Lab:
         return [set() if macs == "-" else set(macs.split(",")) for _, macs in (watch or self.watch).since(address, begin)]
 
     def holder(self, address, watch=None):
-        """The node that alone answered the last ten questions."""
+        """The node that alone answered the last questions."""
         last = self.answers(address, time.monotonic() - 0.75, watch)
         macs = set().union(*last)
-        if len(last) < 8 or len(macs) != 1 or not all(last):
+        if len(last) < 5 or len(macs) != 1 or not all(last):
             return None
         return next((name for name, node in self.nodes.items() if node.mac in macs), None)
+
+    def place(self):
+        return [self.holder(address) for address in ADDRESSES]
 
     def settle(self):
         """Waits until every address is where it was at first and answers; raises Failure naming what is not."""

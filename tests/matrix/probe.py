@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Asks without pause from the namespace it is started in, and writes a line about each question (see `Asker`, `Watcher`).
 
-probe.py ask ADDRESS...               every 5 ms a new connection to port 80 of each and an HTTP request, whatever became of those before
+probe.py ask ADDRESS...               every 10 ms a new connection to port 80 of each and an HTTP request, whatever became of those before
 probe.py watch INTERFACE ADDRESS...   every 50 ms an ARP question for each; the questions of a round have a sender address of their
                                       own, so each answer is known to belong to one question
 Times are CLOCK_MONOTONIC in seconds.
@@ -12,7 +12,7 @@ import struct
 import sys
 import time
 
-ASK_EVERY, WATCH_EVERY = 0.005, 0.05
+ASK_EVERY, WATCH_EVERY = 0.01, 0.05
 # Shorter than the second after which TCP asks again by itself; longer than an answer takes on a busy machine.
 PATIENCE = 0.3
 REQUEST = b"GET / HTTP/1.1\r\nHost: matrix.test\r\nConnection: close\r\n\r\n"
@@ -119,7 +119,8 @@ class Watcher:
             sys.stdout.flush()
 
 
-if sys.argv[1] == "ask":
-    Asker(sys.argv[2:]).run()
-else:
-    Watcher(sys.argv[2], sys.argv[3:]).run()
+if __name__ == "__main__":
+    if sys.argv[1] == "ask":
+        Asker(sys.argv[2:]).run()
+    else:
+        Watcher(sys.argv[2], sys.argv[3:]).run()
