@@ -2,19 +2,12 @@
 use std::{process::ExitCode, rc::Rc, sync::Arc, time::Duration};
 
 use pilus::api::{Message, config::Config, wiring as to};
-use pilus::io::cluster::{self, Cluster};
-use pilus::io::signals::{self, SignalDriver};
-use pilus::io::{
-    balancer::Balancer, clock, event_loop::EventLoop, files::Files, hooks::HookDriver, logger,
-    worker,
-};
-use pilus::io::{interfaces::InterfaceDriver, lan::Lan, notify::Notifier, resolver::Resolver};
+use pilus::io::{balancer::Balancer, hooks::HookDriver, interfaces::InterfaceDriver, lan::Lan};
+use pilus::io::{clock, event_loop::EventLoop, files::Files, logger, notify::Notifier, worker};
+use pilus::io::{cluster, cluster::Cluster, resolver::Resolver, signals, signals::SignalDriver};
 use pilus::kernel::{Kernel, Mailer, Server, ServerId, Wiring};
-use pilus::server::admin::{Admin, AdminSockets};
-use pilus::server::proxy::{self, StatsReader};
-use pilus::server::{
-    announce, datapath, endpoint, ipam, kube, manifests, publish, route, service, store,
-};
+use pilus::server::{admin::Admin, admin::AdminSockets, proxy, proxy::StatsReader, service};
+use pilus::server::{announce, datapath, endpoint, ipam, kube, manifests, publish, route, store};
 
 /// Room for a burst; whole-state messages replace their older selves, so only events pile up.
 const MAILBOX: usize = 256;
@@ -45,13 +38,8 @@ fn run(config: Config) -> ExitCode {
     if let Some(complaint) = logger::init() {
         log::warn!("PILUS_LOG: {complaint}");
     }
-    match serve(config) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            log::error!("{error}");
-            ExitCode::FAILURE
-        }
-    }
+    let served = serve(config).inspect_err(|error| log::error!("{error}"));
+    if served.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn serve(config: Config) -> Result<(), Box<dyn std::error::Error>> {

@@ -318,11 +318,9 @@ fn status_and_lists_say_what_is_what() {
          kube-system   cilium-ingress   [fd00::211]:443      TCP        <none>                                                      <none>\n",
     );
     let json = out(&ask(&agent, "service list -o json"));
-    for part in [
-        "\"servedBy\": \"kernel\"",
-        "\"reach\": \"direct-return\"",
-        "\"via\": \"192.168.10.102\"",
-    ] {
+    for part in
+        ["\"servedBy\": \"kernel\"", "\"reach\": \"direct-return\"", "\"via\": \"192.168.10.102\""]
+    {
         assert_eq!(json.matches(part).count(), 1, "{part}\n{json}");
     }
     prints(

@@ -151,6 +151,8 @@ pub struct Seen {
     pub applied: Option<Str>,
     /// It is a Service that was a LoadBalancer: conditions of ours still stand there, and nobody else takes them away.
     pub was_balancer: bool,
+    /// It is an Ingress or a Gateway whose status is from us, as its `managedFields` say.
+    pub is_written_by_us: bool,
 }
 
 /// Conditions of ours on objects that others have conditions on as well begin so.
@@ -159,6 +161,8 @@ pub const OUR_CONDITIONS: &[&str] = &["cilium.io/", "pilus.dev/"];
 /// Objects that were seen, changed or gone since the last message.
 pub type SeenObjects = Arc<[(ObjectKey, Option<Arc<Seen>>)]>;
 
+/// The field manager of all writes but those of Leases.
+pub const FIELD_MANAGER: &str = "pilus";
 /// The annotation of objects that the agents make: a hash of what was applied.
 pub const APPLIED: &str = "pilus.dev/applied";
 /// The label of the same objects.

@@ -471,6 +471,7 @@ admin: unix:/x
 metrics: ''
 name-prefix: cilium
 no-bpf: true
+kube-proxy-replacement: true
 ipv4: true
 ipv6: false
 ingress:
@@ -495,6 +496,8 @@ announce:
         assert_eq!((config.admin.as_str(), config.metrics.as_str()), ("unix:/x", ""));
         assert_eq!(&*config.name_prefix, "cilium");
         assert!(config.no_bpf && config.ipv4 && !config.ipv6);
+        assert!(config.kube_proxy_replacement);
+        assert!(check_families(config.clone()).is_err(), "it needs what no-bpf does without");
         assert_eq!(config.ingress_mode, IngressMode::Shared);
         assert!(config.ingress_default_class && !config.enforce_https);
         assert_eq!(config.default_tls_secret, Some(NamespacedName::new("ns", "cert")));

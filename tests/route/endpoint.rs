@@ -9,8 +9,8 @@ use pilus::api::message::wiring;
 use pilus::api::meta::Origin;
 use pilus::api::object::gateway::ExternalBackend;
 use pilus::api::object::{
-    EndpointSlice, IpFamilyPolicy, Pod, PodPort, PortProtocol, Service, ServicePortSpec, ServiceType,
-    SliceEndpoint, SlicePort, TargetPort,
+    EndpointSlice, IpFamilyPolicy, Pod, PodPort, PortProtocol, Service, ServicePortSpec,
+    ServiceType, SliceEndpoint, SlicePort, TargetPort,
 };
 use pilus::api::objects::{Objects, Table};
 use pilus::api::status::Statuses;
@@ -339,7 +339,8 @@ fn tcp_and_udp_of_one_number_are_two_ports() {
     assert_eq!(finder.list_of("default/dns", 53, PortProtocol::Tcp), "10.0.0.5:1053");
     assert_eq!(finder.list_of("default/dns", 53, PortProtocol::Udp), "10.0.0.5:2053");
     // The same by slices, which tell the ports apart by name and protocol.
-    let mut by_hand = slice("default/mine", "dns", ("tcp", 3053), vec![at("10.0.0.6", true, true, false)]);
+    let mut by_hand =
+        slice("default/mine", "dns", ("tcp", 3053), vec![at("10.0.0.6", true, true, false)]);
     by_hand.ports.push(SlicePort { name: "udp".into(), port: 4053, protocol: PortProtocol::Udp });
     put(&mut objects.endpoint_slices, by_hand);
     let finder = Finder::of(&objects);

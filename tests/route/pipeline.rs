@@ -175,11 +175,7 @@ const WIRING: [(ServerId, &str, &[ServerId]); 11] = [
         "endpoint",
         &[wiring::STORE, wiring::SERVICE, wiring::ANNOUNCE, wiring::PROXY, wiring::ADMIN],
     ),
-    (
-        wiring::ROUTE,
-        "route",
-        &[wiring::STORE, wiring::SERVICE, wiring::DATAPATH, wiring::ADMIN],
-    ),
+    (wiring::ROUTE, "route", &[wiring::STORE, wiring::SERVICE, wiring::DATAPATH, wiring::ADMIN]),
     (wiring::ANNOUNCE, "announce", &[]),
     (
         wiring::DATAPATH,

@@ -1,7 +1,7 @@
 //! Which backends a frontend has, and how they are reached.
 use std::time::Duration;
 
-use pilus::api::address::{IfIndex, MacAddr};
+use pilus::api::address::MacAddr;
 use pilus::api::object::ExternalTrafficPolicy;
 use pilus::kernel::Server as _;
 use pilus::server::service::{LISTEN, MAX_NEIGHBORS, SILENCE};
@@ -58,11 +58,19 @@ fn the_way_to_a_backend_follows_from_its_address_and_node() {
         ("the node itself, whoever it says it is", "192.168.10.101:80@n9", "H"),
         ("the node's address on the Pods' bridge", "10.244.1.1:80", "H"),
         ("a Pod of a node that is heard", "10.244.2.5:80@n2", "192.168.10.102"),
-        ("the same by IPv6: the address of the Node object on this LAN", "[fd00:244:2::5]:80@n2", "fd00:10::102"),
+        (
+            "the same by IPv6: the address of the Node object on this LAN",
+            "[fd00:244:2::5]:80@n2",
+            "fd00:10::102",
+        ),
         ("a node that is silent", "10.244.3.5:80@n3", "E"),
         ("a node that nobody knows", "10.244.9.5:80@n9", "E"),
         ("heard, with no address of this family on the LAN", "[fd00:244:4::5]:80@n4", "E"),
-        ("heard by IPv6; the Node object has the IPv4 address", "10.244.4.5:80@n4", "192.168.10.104"),
+        (
+            "heard by IPv6; the Node object has the IPv4 address",
+            "10.244.4.5:80@n4",
+            "192.168.10.104",
+        ),
         ("no node named: by the network of the node", "10.244.2.6:80", "192.168.10.102"),
         ("no node named: by the network of this node", "10.244.1.6:80", "L"),
         ("no node named: the other node itself", "192.168.10.102:80", "192.168.10.102"),
@@ -84,10 +92,19 @@ fn what_stays_on_the_node_has_its_own_choice_of_ready_and_terminating() {
     let mut service = balanced("default/web", &["80"]);
     service.external_traffic_policy = ExternalTrafficPolicy::Local;
     for (endpoints, expected) in [
-        (&["10.244.1.5:80@n1", "10.244.2.5:80@n2"][..], "10.244.1.5:80 L, 10.244.2.5:80 192.168.10.102 | 10.244.1.5:80 L"),
+        (
+            &["10.244.1.5:80@n1", "10.244.2.5:80@n2"][..],
+            "10.244.1.5:80 L, 10.244.2.5:80 192.168.10.102 | 10.244.1.5:80 L",
+        ),
         // The ready one is elsewhere; connections to this node go to the one that drains (KEP-1669).
-        (&["~10.244.1.5:80@n1", "10.244.2.5:80@n2"], "10.244.2.5:80 192.168.10.102 | 10.244.1.5:80 L"),
-        (&["192.168.10.101:80@n1", "~10.244.1.5:80@n1"], "192.168.10.101:80 H | 192.168.10.101:80 H"),
+        (
+            &["~10.244.1.5:80@n1", "10.244.2.5:80@n2"],
+            "10.244.2.5:80 192.168.10.102 | 10.244.1.5:80 L",
+        ),
+        (
+            &["192.168.10.101:80@n1", "~10.244.1.5:80@n1"],
+            "192.168.10.101:80 H | 192.168.10.101:80 H",
+        ),
         (&["10.244.2.5:80@n2"], "10.244.2.5:80 192.168.10.102 | none"),
     ] {
         cluster.service(service.clone(), &["192.168.10.211"], endpoints);
@@ -104,7 +121,11 @@ fn a_node_that_falls_silent_is_out_of_reach_until_it_is_heard_again() {
     assert_eq!(become_of(&mut cluster, "192.168.10.211", &["10.244.2.5:80@n2"]), direct);
     let heard = cluster.now;
     cluster.hear("n2", "192.168.10.102");
-    assert_eq!(cluster.server.timeout(), Some(heard + SILENCE - LISTEN), "the others were heard earlier");
+    assert_eq!(
+        cluster.server.timeout(),
+        Some(heard + SILENCE - LISTEN),
+        "the others were heard earlier"
+    );
     cluster.sent.clear();
     cluster.now = heard + SILENCE - Duration::from_nanos(1);
     cluster.settle();
@@ -135,10 +156,7 @@ fn a_node_keeps_its_address_while_it_is_heard_from_there() {
     cluster.hear("n1", "192.168.10.9");
     let noise = pilus::api::Message::Peer(ip("192.168.10.8"), (*b"PLCL\x01").into());
     cluster.deliver(pilus::api::wiring::LAN, noise);
-    assert_eq!(
-        become_of(&mut cluster, "192.168.10.211", &["10.244.1.5:80@n1"]),
-        "10.244.1.5:80 L"
-    );
+    assert_eq!(become_of(&mut cluster, "192.168.10.211", &["10.244.1.5:80@n1"]), "10.244.1.5:80 L");
 }
 
 #[test]
@@ -165,12 +183,12 @@ fn made_up_names_do_not_push_out_the_nodes_that_live() {
 fn every_interface_that_clients_or_pods_may_be_behind_is_hooked_with_the_reason() {
     let mut cluster = Cluster::new();
     let list = &mut cluster.interfaces.list;
-    let port = |index, name| {
-        let mut port = interface(index, name, "veth", &[]);
+    let port = |index, name, kind| {
+        let mut port = interface(index, name, kind, &[]);
         port.port = true;
         port
     };
-    list.push(port(4, "veth1"));
+    list.push(port(4, "veth1", "veth"));
     list.push(interface(5, "cali123", "veth", &[("fe80::5", 64)]));
     list.push(interface(6, "docker0", "bridge", &[("172.17.0.1", 16), ("fd00:17::1", 64)]));
     list.push(interface(7, "flannel.1", "vxlan", &[("10.244.1.0", 32)]));
@@ -181,22 +199,25 @@ fn every_interface_that_clients_or_pods_may_be_behind_is_hooked_with_the_reason(
     let mut wireguard = interface(9, "wg0", "wireguard", &[("10.9.0.1", 24)]);
     wireguard.mac = MacAddr::ZERO;
     list.push(wireguard);
+    // A network card that is a port of a bridge: its packets are seen at the bridge.
+    list.push(port(11, "eth4", ""));
     list.push(interface(10, "eth2.5", "vlan", &[("192.168.5.2", 24)]));
     cluster.tell();
-    let hooked = |cluster: &Cluster| -> Vec<(u32, String)> {
+    let hooked = |cluster: &Cluster| -> Vec<(u32, bool, String)> {
         let all = &cluster.balancing.as_ref().unwrap().interfaces;
-        all.iter().map(|(IfIndex(index), why)| (*index, why.to_string())).collect()
+        all.iter().map(|it| (it.index.0, it.outside, it.why.to_string())).collect()
     };
     let expected = |eth1: &str, vlan: &str| {
         [
             (2, eth1),
             (3, "Pods: 10.244.1.0/24 is behind it"),
+            (4, "a Pod: a port of a bridge"),
             (5, "Pods may be behind it"),
             (6, "Pods: 172.17.0.0/16, fd00:17::/64 are behind it"),
             (7, "Pods: 10.244.1.0/32 is behind it"),
             (10, vlan),
         ]
-        .map(|(index, why)| (index, why.to_owned()))
+        .map(|(index, why)| (index, [2, 10].contains(&index), why.to_owned()))
     };
     assert_eq!(hooked(&cluster), expected("LAN: announces", "LAN: announces"));
     let own = cluster.balancing.as_ref().unwrap().own;

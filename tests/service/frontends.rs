@@ -294,7 +294,9 @@ fn of_two_services_with_one_place_one_has_it_on_every_node() {
     assert_eq!(cluster.lines(), ["lb 192.168.10.211:80/TCP default/z -> 10.244.1.5:8080 L"]);
     assert_eq!(
         cluster.problems(),
-        ["a.yaml:1:1: Service default/a: spec.externalIPs: 192.168.10.211:80/TCP is not served: Service default/z has the same address and port"]
+        [
+            "a.yaml:1:1: Service default/a: spec.externalIPs: 192.168.10.211:80/TCP is not served: Service default/z has the same address and port"
+        ]
     );
     // Among equals the first name, whoever came first; another port is no clash.
     let mut cluster = Cluster::as_kube_proxy();
@@ -322,7 +324,10 @@ fn of_two_services_with_one_place_one_has_it_on_every_node() {
     cluster.listener("kube-system/pilus-ingress", 80, ListenerProtocol::Http);
     cluster.tell();
     assert_eq!(cluster.lines(), [""; 0]);
-    assert!(cluster.problems()[0].ends_with("Service kube-system/pilus-ingress has the same address and port"));
+    assert!(
+        cluster.problems()[0]
+            .ends_with("Service kube-system/pilus-ingress has the same address and port")
+    );
 }
 
 #[test]

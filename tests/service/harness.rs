@@ -13,9 +13,7 @@ use pilus::api::endpoint::{Endpoint, Endpoints, ServicePort};
 use pilus::api::interface::{Interface, Interfaces, Prefix};
 use pilus::api::message::wiring;
 use pilus::api::meta::{FileOrigin, Kind, Meta, NamespacedName, ObjectKey, Origin};
-use pilus::api::object::{
-    Node, PortProtocol, Service, ServicePortSpec, ServiceType, TargetPort,
-};
+use pilus::api::object::{Node, PortProtocol, Service, ServicePortSpec, ServiceType, TargetPort};
 use pilus::api::objects::{HasMeta, Objects, Table};
 use pilus::api::route::{Listener, ListenerProtocol, RouteTable};
 use pilus::api::service::{Backend, Balanced, Balancing, Frontend, FrontendKind, Reach};
@@ -86,12 +84,7 @@ pub(crate) fn endpoint(text: &str) -> Endpoint {
     Endpoint { address: address.parse().unwrap(), ready, terminating, node, pod: None }
 }
 
-pub(crate) fn interface(
-    index: u32,
-    name: &str,
-    kind: &str,
-    addresses: &[(&str, u8)],
-) -> Interface {
+pub(crate) fn interface(index: u32, name: &str, kind: &str, addresses: &[(&str, u8)]) -> Interface {
     let addresses = addresses.iter().map(|&(it, length)| Prefix { address: ip(it), length });
     Interface {
         index: IfIndex(index),
@@ -211,10 +204,8 @@ impl Cluster {
 
     /// Tells everything anew, and waits until the server has worked it in.
     pub(crate) fn tell(&mut self) {
-        let routes = RouteTable {
-            generation: Generation(1),
-            listeners: self.routes.listeners.clone(),
-        };
+        let routes =
+            RouteTable { generation: Generation(1), listeners: self.routes.listeners.clone() };
         let endpoints = Endpoints { by_port: self.endpoints.by_port.clone() };
         for (from, message) in [
             (wiring::STORE, Message::Objects(Arc::new(self.objects.clone()))),

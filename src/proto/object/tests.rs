@@ -44,6 +44,29 @@ fn a_service_has_the_defaults_of_kubernetes() {
 }
 
 #[test]
+fn what_the_balancer_needs_of_a_service_is_read() {
+    let of = |spec: &str| {
+        let start = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {type: LoadBalancer, ports: [{port: 80}]";
+        service(&format!("{start}, {spec}}}\n"))
+    };
+    let seconds = |it: &Service| it.session_affinity.map(|it| it.as_secs());
+    assert_eq!(seconds(&of("sessionAffinity: ClientIP")), Some(10_800), "the default");
+    let config = "sessionAffinityConfig: {clientIP: {timeoutSeconds: 60}}";
+    assert_eq!(seconds(&of(&format!("sessionAffinity: ClientIP, {config}"))), Some(60));
+    assert_eq!(seconds(&of(&format!("sessionAffinity: None, {config}"))), None);
+    let service = of(
+        "internalTrafficPolicy: Local, healthCheckNodePort: 32000, loadBalancerSourceRanges: [10.1.2.3/8, '2001:db8::/32']",
+    );
+    assert!(service.internal_traffic_local);
+    assert_eq!(service.health_check_node_port, 32_000);
+    let ranges: Vec<&str> = service.source_ranges.iter().map(|it| &**it).collect();
+    assert_eq!(ranges, ["10.1.2.3/8", "2001:db8::/32"]);
+    let plain = of("internalTrafficPolicy: Cluster");
+    assert!(!plain.internal_traffic_local && plain.source_ranges.is_empty());
+    assert_eq!((plain.health_check_node_port, seconds(&plain)), (0, None));
+}
+
+#[test]
 fn fields_are_found_where_they_were_written() {
     let service = service(
         "# comment\napiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec:\n  clusterIP: None\n  ports:\n  \

@@ -1,5 +1,5 @@
 //! What is written to an object, read from its JSON without taking it apart.
-use crate::api::cluster::{APPLIED, OUR_CONDITIONS, Seen};
+use crate::api::cluster::{APPLIED, FIELD_MANAGER, OUR_CONDITIONS, Seen};
 use crate::api::meta::{Kind, NamespacedName, Str};
 use crate::kube_lite::json::Json;
 
@@ -36,7 +36,19 @@ pub(super) fn of(kind: Kind, text: &str) -> Option<(NamespacedName, Option<Seen>
     }
     let status = json.get("status").filter(|_| has_status).map_or("", Json::text).into();
     let (uid, version) = (field("uid"), field("resourceVersion"));
-    Some((name, Some(Seen { uid, version, status, applied, was_balancer })))
+    let is_classed = matches!(kind, Kind::Ingress | Kind::Gateway);
+    let is_written_by_us = is_classed && manages_status(metadata);
+    let seen = Seen { uid, version, status, applied, was_balancer, is_written_by_us };
+    Some((name, Some(seen)))
+}
+
+/// Whether what stands in the status was written by an agent.
+fn manages_status(metadata: Json<'_>) -> bool {
+    let is = |entry: Json<'_>, key, text| {
+        entry.get(key).and_then(Json::string).is_some_and(|it| it == text)
+    };
+    let mut managers = metadata.get("managedFields").into_iter().flat_map(Json::items);
+    managers.any(|it| is(it, "manager", FIELD_MANAGER) && is(it, "subresource", "status"))
 }
 
 fn has_our_conditions(object: Json<'_>) -> bool {

@@ -166,3 +166,15 @@ fn a_former_load_balancer_is_seen_as_long_as_conditions_of_ours_stand_there() {
     assert_eq!(seen("ClusterIP", "theirs"), None);
     assert_eq!(seen("LoadBalancer", "cilium.io/IPAMRequestSatisfied"), Some((false, true)));
 }
+
+#[test]
+fn who_wrote_the_status_of_an_ingress_is_seen() {
+    let seen = |manager: &str, subresource: &str| {
+        let text = format!(
+            r#"{{"metadata":{{"name":"i","managedFields":[{{"manager":"{manager}","subresource":"{subresource}"}}]}}}}"#
+        );
+        seen::of(Kind::Ingress, &text).unwrap().1.unwrap().is_written_by_us
+    };
+    assert!(seen("pilus", "status"));
+    assert!(!seen("other", "status") && !seen("pilus", ""));
+}

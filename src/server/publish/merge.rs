@@ -39,8 +39,9 @@ pub(super) fn patch(seen: &Value, wanted: Value, others: Others) -> Option<Value
     keep_times(seen, &mut wanted);
     let mut patch = Value::map();
     for member in wanted.members() {
-        if seen.get(&member.key).is_none_or(|old| !equal(old, &member.value)) {
-            patch.set(&member.key, member.value.clone());
+        let old = seen.get(&member.key);
+        if old.is_none_or(|old| !equal(old, &member.value)) {
+            patch.set(&member.key, replacing(old, &member.value));
         }
     }
     if others == Others::AreOurs {
@@ -51,6 +52,19 @@ pub(super) fn patch(seen: &Value, wanted: Value, others: Others) -> Option<Value
         }
     }
     (!patch.members().is_empty()).then_some(patch)
+}
+
+/// What makes `new` of `old`: members of a map that a merge patch does not name stay as they are.
+fn replacing(old: Option<&Value>, new: &Value) -> Value {
+    let (Some(old), Data::Map(members)) = (old, &new.data) else { return new.clone() };
+    let mut patch = Value::map();
+    for member in members {
+        patch.set(&member.key, replacing(old.get(&member.key), &member.value));
+    }
+    for member in old.members().iter().filter(|member| new.get(&member.key).is_none()) {
+        patch.set(&member.key, Value::new(Data::Null));
+    }
+    patch
 }
 
 fn items<'v>(value: &'v Value, key: &str) -> &'v [Value] {
@@ -181,6 +195,9 @@ mod tests {
         assert_eq!(patched("{}", "{}", Others::AreOurs), None);
         let gone = patched(r#"{"addresses":[1]}"#, "{}", Others::AreOurs);
         assert_eq!(gone.as_deref(), Some(r#"{"addresses":null}"#));
+        let seen = r#"{"loadBalancer":{"ingress":[{"ip":"10.0.0.1"}]}}"#;
+        let gone = patched(seen, r#"{"loadBalancer":{}}"#, Others::AreOurs);
+        assert_eq!(gone.as_deref(), Some(r#"{"loadBalancer":{"ingress":null}}"#));
     }
 
     #[test]

@@ -45,7 +45,7 @@ const MAX_WRITES: usize = 4;
 const AGAIN: Duration = Duration::from_secs(2);
 /// What is not allowed, or not there, is tried again after this: somebody has to do something first.
 const LATER: Duration = Duration::from_secs(30);
-/// A new writer deletes nothing before this: it may not have computed everything yet.
+/// A new writer deletes nothing, and takes no address back, before this: it may not have computed everything yet.
 const SETTLE: Duration = Duration::from_secs(10);
 /// A new writer writes nothing before this: an agent that has just started listens first to what the others use, and
 /// until then addresses that are in use all the while are tentative to it.
@@ -313,6 +313,10 @@ impl Publish {
             "" => Value::map(),
             text => parse_json(text).ok()?,
         };
+        if wanted::takes_back(key.kind, &before, &wanted) && !self.is_settled(now) {
+            self.waiting.insert(Target::Status(key.clone()), now + SETTLE);
+            return None;
+        }
         let patch = patch(&before, wanted, others)?;
         let mut hasher = DefaultHasher::new();
         hasher.write(to_json_compact(&patch).as_bytes());
@@ -334,13 +338,17 @@ impl Publish {
         Some((Verb::Merge, path, to_json_compact(&body)))
     }
 
+    /// Whether what is not wanted is so because nobody wants it any more.
+    fn is_settled(&self, now: Time) -> bool {
+        self.has_view && self.leading_since.is_some_and(|since| now >= since + SETTLE)
+    }
+
     fn made_difference(&mut self, now: Time, key: &ObjectKey) -> Option<(Verb, String, String)> {
         let seen = self.seen.get(key);
         let path = wanted::path(key, &self.versions)?;
         let Some((body, hash)) = wanted::made(key, &self.view.objects) else {
             seen?.applied.as_ref()?;
-            let settled = self.leading_since.is_some_and(|since| now >= since + SETTLE);
-            if !settled || !self.has_view {
+            if !self.is_settled(now) {
                 self.waiting.insert(Target::Made(key.clone()), now + SETTLE);
                 return None;
             }

@@ -112,7 +112,7 @@ impl Bench {
             version: self.version.to_string().into(),
             status: status.into(),
             applied: applied.map(Str::from),
-            was_balancer: false,
+            ..Seen::default()
         };
         self.objects.insert(service_key(name), seen);
         self.see(name);
@@ -145,7 +145,9 @@ impl Bench {
                 if version.as_deref() != Some(&*seen.version) {
                     return Err((409, "conflict".into()));
                 }
-                let status = body.unwrap().get("status").unwrap().text().to_owned();
+                let status = body.unwrap().get("status").unwrap().text();
+                // What is null is not there afterwards.
+                let status = status.replace(r#""ingress":null"#, "");
                 self.put(&name, &status, seen.applied.as_deref());
             }
             Verb::Apply => {
@@ -355,6 +357,33 @@ fn a_service_that_is_no_load_balancer_any_more_loses_what_we_said_of_it() {
     let left: Vec<_> = status.get("conditions").unwrap().items().collect();
     assert_eq!(left.len(), 1);
     assert_eq!(left[0].get("type").and_then(Json::string).as_deref(), Some("theirs"));
+}
+
+#[test]
+fn an_address_is_taken_back_when_it_is_certain_that_there_is_none() {
+    let mut bench = Bench::new("n1");
+    bench.put("s", r#"{"loadBalancer":{"ingress":[{"ip":"10.0.0.1"}]}}"#, None);
+    let status = ShownStatus { load_balancer: Some(Vec::new()), ..ShownStatus::default() };
+    let statuses = Arc::new(BTreeMap::from([(service_key("s"), status)]));
+    bench.handle(Message::View(Arc::new(View { statuses, ..View::default() })));
+    bench.lead();
+    bench.run(Duration::from_secs(5));
+    assert!(bench.writes().is_empty(), "it may come yet");
+    bench.run(Duration::from_secs(20));
+    assert_eq!(bench.status("s"), r#"{"loadBalancer":{}}"#);
+    assert_eq!(bench.writes().len(), 1);
+}
+
+#[test]
+fn what_is_of_another_class_keeps_only_what_others_say() {
+    let wanted = |kind, is_written_by_us| {
+        let key = ObjectKey { kind, name: NamespacedName::new("a", "i") };
+        let seen = Seen { is_written_by_us, ..Seen::default() };
+        wanted::status(&key, None, &seen).map(|(status, _)| to_json_compact(&status))
+    };
+    assert_eq!(wanted(Kind::Ingress, true).as_deref(), Some(r#"{"loadBalancer":{}}"#));
+    assert_eq!(wanted(Kind::Gateway, true).as_deref(), Some("{}"));
+    assert!(wanted(Kind::Ingress, false).is_none() && wanted(Kind::Gateway, false).is_none());
 }
 
 fn complaints(services: &[&str], messages: &[&str]) -> Arc<View> {

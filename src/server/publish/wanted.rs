@@ -49,6 +49,9 @@ pub(super) fn status(
             }
             Some((with_conditions(Value::map().with("loadBalancer", balancer)), foreign))
         }
+        Kind::Ingress if shown.is_none() && seen.is_written_by_us => {
+            Some((Value::map().with("loadBalancer", Value::map()), foreign))
+        }
         Kind::Ingress => {
             let shown = shown?;
             let ips = shown.load_balancer.as_deref()?;
@@ -67,11 +70,28 @@ pub(super) fn status(
             let status = gateway_status(key.kind, shown, 0);
             Some((status.unwrap_or_else(|| empty("ancestors")), Others::AreOurs))
         }
+        Kind::Gateway if shown.is_none() && seen.is_written_by_us => {
+            Some((Value::map(), Others::AreOurs))
+        }
         Kind::GatewayClass | Kind::Gateway | Kind::ListenerSet => {
             Some((gateway_status(key.kind, Some(shown?), 0)?, Others::AreOurs))
         }
         _ => None,
     }
+}
+
+/// Whether an object of this kind loses its last address, or all of its status, when that becomes `wanted`.
+pub(super) fn takes_back(kind: Kind, before: &Value, wanted: &Value) -> bool {
+    let has_addresses = |status: &Value| {
+        let list = match kind {
+            Kind::Service | Kind::Ingress => status.get("loadBalancer")?.get("ingress"),
+            Kind::Gateway => status.get("addresses"),
+            _ => None,
+        };
+        list.filter(|list| !list.items().is_empty()).map(|_| ())
+    };
+    let loses_all = kind == Kind::Gateway && wanted.members().is_empty();
+    loses_all || has_addresses(before).is_some() && has_addresses(wanted).is_none()
 }
 
 fn empty(list: &str) -> Value {

@@ -185,7 +185,7 @@ fn port_of(given: &Given<'_>, kind: FrontendKind, spec: &ServicePortSpec) -> Opt
         FrontendKind::LoadBalancer | FrontendKind::ExternalIp => {
             let port = Port(spec.port);
             let proxied = transport(spec.protocol)
-                .is_some_and(|transport| given.proxied.iter().any(|it| *it == (port, transport)));
+                .is_some_and(|transport| given.proxied.contains(&(port, transport)));
             (!proxied).then_some(port)
         }
     }
