@@ -22,8 +22,10 @@ from probe import WATCH_EVERY
 WINDOW, LONG_WINDOW = 1.5, 4
 # The promise for single faults, in milliseconds.
 PROMISE = 500
-# When the preferred node takes an address back, the other answers until it has heard that: milliseconds within which it must.
+# When two take an address over, or the preferred node takes it back, both answer until one has heard the other: milliseconds in which it must.
 DOUBLE_LIMIT = 500
+# A hung holder that goes on must not answer besides the new one: not more than one question, which may be that of its last moment.
+DOUBLE_ONCE = 1000 * WATCH_EVERY
 # A run in which the machine did not let the client ask for so long, in seconds, says nothing about Pilus: it is done again, and that is said.
 STALL = 0.1
 
@@ -41,9 +43,8 @@ class Run:
 
 
 class Row:
-    """A fault. `single`: the promise holds for it; `may_double`: the LAN was in parts, and until two holders have heard each other both
-    answer; `pods_lost`: nobody reaches the holder, its pods included."""
-    title, single, may_double, pods_lost = "", True, False, False
+    """A fault. `single`: the promise holds for it; `pods_lost`: nobody reaches the holder, its pods included."""
+    title, single, pods_lost = "", True, False
     # It must not answer as a second one when it is back.
     silent_at_first = False
     window = WINDOW
@@ -148,7 +149,7 @@ class Cable(Row):
 
 class Discards(Row):
     title = "switch discards (the node sees its carrier)"
-    pods_lost = may_double = True
+    pods_lost = True
 
     def fault(self):
         moment = time.monotonic()
@@ -202,7 +203,7 @@ class Ages(Row):
 class Partition(Row):
     """The holder with a client and a watcher on one side, the others with theirs on the other; pods on both."""
     title = "LAN in two parts, both served; then one again"
-    single, may_double, pods_lost = False, True, True
+    single, pods_lost = False, True
 
     def prepare(self):
         self.lab.apply(manifests(NODES))
@@ -241,7 +242,7 @@ class Partition(Row):
 
 class Bounce(Row):
     title = "whole LAN gone for 1 s (every node's port), timed from its return"
-    single, may_double = False, True
+    single = False
     window = LONG_WINDOW
 
     def fault(self):
@@ -380,7 +381,7 @@ def once(row):
         wait_for_records(lab)
         run.silence = max(longest_silence(lab.ask.since(address, moment - 0.2)) for address in (lab.page, lab.web))
         run.doubled["back"] = max(run.doubled["back"], doubled(lab, moment))
-        if row.silent_at_first and doubled(lab, moment, moment + WINDOW):
+        if row.silent_at_first and doubled(lab, moment, moment + WINDOW) > DOUBLE_ONCE:
             run.broken.add("two answered when it went on")
         one_answerer(lab, run, "afterwards")
         row.pods_lost, lost = False, row.pods_lost
@@ -393,7 +394,7 @@ def once(row):
         for client in open_connections.values():
             client.close()
         row.finish()
-    if run.doubled["fault"] and not row.may_double or max(run.doubled.values()) > DOUBLE_LIMIT:
+    if max(run.doubled.values()) > DOUBLE_LIMIT:
         run.broken.add(f"two answered at once: {run.doubled}")
     return run
 
