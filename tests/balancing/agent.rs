@@ -105,6 +105,10 @@ impl Agents {
         child.wait().unwrap();
     }
 
+    fn log(&self, node: usize) -> String {
+        std::fs::read_to_string(self.dir(node).join("log")).unwrap_or_default()
+    }
+
     fn pilus(&self, node: usize, arguments: &str) -> String {
         let output = Command::new(env!("CARGO_BIN_EXE_pilus"))
             .args(arguments.split(' '))
@@ -161,8 +165,7 @@ impl Drop for Agents {
     fn drop(&mut self) {
         if std::thread::panicking() {
             for node in [0, 1] {
-                let log = std::fs::read_to_string(self.dir(node).join("log")).unwrap_or_default();
-                eprintln!("--- {}\n{log}", NODES[node]);
+                eprintln!("--- {}\n{}", NODES[node], self.log(node));
             }
         }
         for child in self.running.iter_mut().flatten() {
@@ -191,6 +194,8 @@ fn connections_survive_restarts_and_the_holders_death() {
     for round in 0..3 {
         for node in [0, 1] {
             agents.end(node, "TERM");
+            let log = agents.log(node);
+            assert!(!log.contains(" ERROR "), "{log}");
             still(&mut open, "without one agent");
             agents.start(node);
             agents.both_answer();

@@ -4,7 +4,7 @@ use std::time::Duration;
 use pilus::api::address::MacAddr;
 use pilus::api::object::ExternalTrafficPolicy;
 use pilus::kernel::Server as _;
-use pilus::server::service::{LISTEN, MAX_NEIGHBORS, SILENCE};
+use pilus::server::service::{LISTEN, MAX_NEIGHBORS, MOVED, SILENCE};
 
 use crate::harness::*;
 
@@ -147,7 +147,7 @@ fn a_node_keeps_its_address_while_it_is_heard_from_there() {
         become_of(&mut cluster, "192.168.10.211", &["10.244.2.5:80@n2"]),
         "10.244.2.5:80 192.168.10.102"
     );
-    cluster.now = cluster.now + SILENCE;
+    cluster.now = cluster.now + MOVED;
     cluster.settle();
     cluster.hear("n2", "192.168.10.66");
     cluster.settle();

@@ -474,13 +474,12 @@ impl Bpf {
         for pin in MAP_NAMES.map(|name| maps.join(name)) {
             results.push(remove(std::fs::remove_file(&pin), &pin));
         }
-        for dir in [maps, self.root.join("links")] {
-            results.push(remove(std::fs::remove_dir(&dir), &dir));
-        }
-        match std::fs::remove_dir(&self.root) {
-            // A mount point, or a directory that others use too: not ours to remove.
-            Err(e) if matches!(e.raw_os_error(), Some(libc::EBUSY | libc::ENOTEMPTY)) => {}
-            result => results.push(remove(result, &self.root)),
+        for dir in [maps, self.root.join("links"), self.root] {
+            match std::fs::remove_dir(&dir) {
+                // A mount point, or in use by others too, as by the service programs: not ours to remove.
+                Err(e) if matches!(e.raw_os_error(), Some(libc::EBUSY | libc::ENOTEMPTY)) => {}
+                result => results.push(remove(result, &dir)),
+            }
         }
         results.into_iter().collect()
     }

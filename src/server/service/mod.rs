@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use frontend::{Found, Given, transport};
 use neighbors::Neighbors;
-pub use neighbors::{MAX_NEIGHBORS, SILENCE};
+pub use neighbors::{MAX_NEIGHBORS, MOVED, SILENCE};
 use place::Place;
 
 use crate::api::address::{Assignments, Generation, Port};

@@ -9,8 +9,13 @@ use std::time::Duration;
 use crate::api::meta::Str;
 use crate::kernel::Time;
 
-/// An agent that has not been heard for so long is taken for dead: five of its packets are missing.
-pub const SILENCE: Duration = Duration::from_secs(5);
+/// An agent that has not been heard for so long is taken for gone, and its node for one without our programs: connections
+/// to its Pods must be made in another way then, and those that exist break. Its programs work without it, so this is
+/// longer than an agent needs that drains (10 s), ends, and is started again or upgraded. Of a node that is dead nothing
+/// is reached in either way.
+pub const SILENCE: Duration = Duration::from_secs(30);
+/// A node that has another address is believed when the old one has been silent for so long: five packets are missing.
+pub const MOVED: Duration = Duration::from_secs(5);
 /// How many nodes are remembered; clusters have ten.
 pub const MAX_NEIGHBORS: usize = 64;
 
@@ -39,7 +44,7 @@ impl Neighbors {
                 *last = now;
                 false
             }
-            Some((_, last)) if now < *last + SILENCE => false,
+            Some((_, last)) if now < *last + MOVED => false,
             _ => {
                 *slot = Some((source, now));
                 true
