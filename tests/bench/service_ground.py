@@ -137,6 +137,11 @@ class Subject:
         return until - begun
 
 
+class Direct(Subject):
+    """No service: the client asks the Pods by their own addresses, and the node only forwards."""
+    name = "Pods"
+
+
 class Pilus(Subject):
     name = "Pilus"
     root = HOME / "run/bpf/pilus"
@@ -165,7 +170,12 @@ class Pilus(Subject):
 
     def stop(self):
         self.end()
-        shutil.rmtree(self.root, ignore_errors=True)
+        shutil.rmtree(self.root)
+        # The kernel takes programs off some time after their links have gone.
+        end = time.monotonic() + 20
+        while subprocess.run(inside("client", LOAD, "wait", service_address(1), 80, 0.2), capture_output=True).returncode == 0:
+            if time.monotonic() > end:
+                raise SystemExit("Pilus is stopped, and a service answers still")
 
     def frontends(self):
         """How many frontends are in the kernel; echo requests have an entry of their own for each address."""

@@ -1,7 +1,7 @@
 /*
  * Load for scripts/bench-services: clients and servers of L4 services, one thread each.
  *
- *   serve                                   what Pods do: see the ports below
+ *   serve OFFSET                            what Pods do, at the ports below and OFFSET more
  *   wait ADDRESS PORT SECONDS               until a connection is made; prints the time (CLOCK_MONOTONIC, s)
  *   connect FIRST COUNT SECONDS PARALLEL    connections, each to another service: "count failed seconds"
  *   ask FIRST COUNT SECONDS PARALLEL        UDP requests on sockets that stay: the same
@@ -28,7 +28,6 @@
 
 #define PORT_CLOSE 80 /* TCP: a byte comes, then the end; UDP: each datagram comes back */
 #define PORT_SINK 81  /* TCP and UDP: all is read, nothing comes back */
-#define POD_PORTS 8000
 #define MOST 1024
 #define BUFFER (128 * 1024)
 
@@ -102,18 +101,18 @@ static void echo(int fd)
 		sendto(fd, buffer, length, 0, (struct sockaddr *)&from, size);
 }
 
-static int serve(void)
+static void serve(int offset)
 {
 	int epoll = epoll_create1(0), fd;
-	int closes = bound(SOCK_STREAM, POD_PORTS + PORT_CLOSE), sinks = bound(SOCK_STREAM, POD_PORTS + PORT_SINK);
-	int echoes = bound(SOCK_DGRAM, POD_PORTS + PORT_CLOSE), drains = bound(SOCK_DGRAM, POD_PORTS + PORT_SINK);
+	int closes = bound(SOCK_STREAM, offset + PORT_CLOSE), sinks = bound(SOCK_STREAM, offset + PORT_SINK);
+	int echoes = bound(SOCK_DGRAM, offset + PORT_CLOSE), drains = bound(SOCK_DGRAM, offset + PORT_SINK);
 	struct epoll_event events[64];
 
 	watch(epoll, closes, EPOLLIN, closes);
 	watch(epoll, sinks, EPOLLIN, sinks);
 	watch(epoll, echoes, EPOLLIN, echoes);
 	watch(epoll, drains, EPOLLIN, drains);
-	for (;;) {
+	while (1) {
 		int ready = epoll_wait(epoll, events, 64, -1);
 
 		for (int i = 0; i < ready; i++) {
@@ -314,8 +313,8 @@ int main(int count, char **words)
 	const char *what = count > 1 ? words[1] : "";
 
 	signal(SIGPIPE, SIG_IGN);
-	if (!strcmp(what, "serve"))
-		return serve();
+	if (!strcmp(what, "serve") && count == 3)
+		serve(atoi(words[2]));
 	if (!strcmp(what, "wait") && count == 5)
 		return wait_for(words[2], atoi(words[3]), atof(words[4]));
 	if (!strcmp(what, "connect") && count == 6 && atoi(words[5]) <= MOST)

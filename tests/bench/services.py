@@ -4,12 +4,13 @@ import argparse
 import json
 import os
 import re
+import signal
 import statistics
 import subprocess
 import time
 from pathlib import Path
 
-from service_ground import CLIENT_CORE, HOME, LOAD, NAME, POD_CORE, Api, KubeProxy, Pilus, inside, run, service_address
+from service_ground import CLIENT_CORE, HOME, LOAD, NAME, POD_CORE, PODS, Api, Direct, KubeProxy, Pilus, inside, run, service_address
 
 PARTS = ["connect", "ask", "bulk", "small", "program", "memory", "packets"]
 PARALLEL = 64
@@ -65,29 +66,46 @@ class Bench:
         self.options = options
         self.only = options.only.split(",")
         self.api, self.pilus, self.proxy = Api(), Pilus(), KubeProxy()
-        self.subjects = [self.pilus, self.proxy]
+        self.direct = Direct()
+        self.subjects = [self.pilus, self.direct, self.proxy]
         self.account = Account()
         self.pods = []
-        self.rows = {}
+        self.rows, self.records = {}, 0
         self.notes = []
 
     # Load.
 
     def start_pods(self):
         for number in (0, 1):
-            self.pods.append(subprocess.Popen(inside(f"pod{number}", "taskset", "-c", POD_CORE, LOAD, "serve"), preexec_fn=self.account.enter))
+            for offset in (0, 8000):
+                command = inside(f"pod{number}", "taskset", "-c", POD_CORE, LOAD, "serve", offset)
+                self.pods.append(subprocess.Popen(command, preexec_fn=self.account.enter))
 
     def load(self, *words):
         """(amount, failed, seconds, CPU-seconds)"""
+        recorder = self.record(words)
         before = self.account.seconds()
         done = subprocess.run(inside("client", "taskset", "-c", CLIENT_CORE, LOAD, *words), capture_output=True, text=True, preexec_fn=self.account.enter)
         used = self.account.seconds() - before
+        if recorder:
+            recorder.send_signal(signal.SIGINT)
+            recorder.wait()
         if done.returncode:
             raise SystemExit(f"load {' '.join(map(str, words))}: {done.stderr}")
         amount, failed, seconds = map(float, done.stdout.split())
         if failed > amount / 1000:
             print(f"  {failed:.0f} of {amount:.0f} failed: {' '.join(map(str, words))}", flush=True)
         return amount, failed, seconds, used
+
+    def record(self, words):
+        if not self.options.perf:
+            return None
+        Path(self.options.perf).mkdir(exist_ok=True)
+        self.records += 1
+        path = f"{self.options.perf}/{self.records:03}-{'-'.join(map(str, words))}.perf"
+        recorder = subprocess.Popen(["perf", "record", "-q", "-a", "-g", "-e", "cpu-clock", "-F", "2000", "-o", path])
+        time.sleep(0.5)
+        return recorder
 
     def note(self, what, unit, subject, value):
         self.rows.setdefault((what, unit), {}).setdefault(subject.name, []).append(value)
@@ -98,11 +116,14 @@ class Bench:
         self.note(what, unit + " per CPU-s", subject, amount * scale / used)
 
     def loads(self, subject, count):
-        seconds, local, usual = self.options.seconds, service_address(0), service_address(1)
+        seconds = self.options.seconds
+        local, usual = (service_address(0), service_address(1)) if subject is not self.direct else (PODS[0], PODS[0])
         several = f"{count:,} service{'s' if count > 1 else ''}"
+        over = count if subject is not self.direct else 2
         if "connect" in self.only:
-            self.measure(f"new TCP connections, {several}", "1", subject, 1, "connect", usual, count, seconds, PARALLEL)
-            self.measure(f"new TCP connections, policy Local, {several}", "1", subject, 1, "connect", local, 1, seconds, PARALLEL)
+            self.measure(f"new TCP connections, {several}", "1", subject, 1, "connect", usual, over, seconds, PARALLEL)
+            if subject is not self.direct:
+                self.measure(f"new TCP connections, policy Local, {several}", "1", subject, 1, "connect", local, 1, seconds, PARALLEL)
         if "ask" in self.only:
             self.measure(f"UDP requests, {several}", "1", subject, 1, "ask", usual, 1, seconds, PARALLEL)
         if "bulk" in self.only:
@@ -122,6 +143,9 @@ class Bench:
     def round(self, count, turn):
         # Each is first as often as the other.
         for subject in self.subjects if turn % 2 == 0 else reversed(self.subjects):
+            if subject is self.direct:
+                self.loads(subject, count)
+                continue
             took = subject.timed_start(count)
             if "program" in self.only:
                 self.note(f"start until {count:,} services answer", "s", subject, took)
@@ -185,7 +209,7 @@ class Bench:
                 amount = self.load(*words)[0]
                 after = self.pilus.programs()
                 for name in sorted(after):
-                    time_ns, runs = (b - a for a, b in zip(before[name], after[name]))
+                    time_ns, runs = (b - a for a, b in zip(before.get(name, (0, 0)), after[name]))
                     if runs:
                         self.notes.append(f"{what}: {name} {time_ns / runs:.0f} ns a run, {runs / amount:.2f} runs for each")
         finally:
@@ -210,7 +234,7 @@ class Bench:
         self.report()
 
     def report(self):
-        print("\n| measurement | unit | Pilus | kube-proxy | ratio |\n|---|---|---:|---:|---:|")
+        print("\n| measurement | unit | Pilus | kube-proxy | ratio | Pods themselves |\n|---|---|---:|---:|---:|---:|")
         results = []
         for (what, unit), values in self.rows.items():
             middle = {name: statistics.median(some) for name, some in values.items()}
@@ -219,8 +243,8 @@ class Bench:
             ratio = None
             if ours and theirs:
                 ratio = theirs / ours if less_is_better else ours / theirs
-            shown = ["–" if it is None else f"{it:,.0f}" if it >= 100 else f"{it:.3g}" for it in (ours, theirs)]
-            print(f"| {what} | {unit} | {shown[0]} | {shown[1]} | {'–' if ratio is None else f'{ratio:.2f}'} |")
+            shown = ["–" if it is None else f"{it:,.0f}" if it >= 100 else f"{it:.3g}" for it in (ours, theirs, middle.get("Pods"))]
+            print(f"| {what} | {unit} | {shown[0]} | {shown[1]} | {'–' if ratio is None else f'{ratio:.2f}'} | {shown[2]} |")
             results.append({"what": what, "unit": unit, "values": values, "medians": middle, "ratio": ratio})
         print()
         for note in self.notes:
@@ -248,6 +272,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--only", default=",".join(PARTS), help="of " + ",".join(PARTS))
+    parser.add_argument("--perf", help="folder for records of perf, one for each load; the figures are worth nothing then")
     parser.add_argument("--json", help="where the table goes as JSON")
     options = parser.parse_args()
     for part in options.only.split(","):
