@@ -79,7 +79,7 @@ struct {
 	__uint(max_entries, MAX_INTERFACES);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u32);
-	__type(value, __u32);
+	__type(value, struct inside_value);
 } inside SEC(".maps");
 
 /* One step of MurmurHash3's mixing: every node must get the same number. */
@@ -192,9 +192,39 @@ static __always_inline void answer_value(struct __sk_buff *skb, struct flow_valu
 }
 
 /*
+ * The first packets to a backend go to where the routes say, and the kernel finds the neighbor. Its
+ * answers show the shortest way, past the bridge. Only an interface that is on the way that the
+ * routes name counts: else a Pod could take another's packets by answering for it.
+ */
+static __always_inline void learn_way(struct __sk_buff *skb, struct flow_value *to)
+{
+	__u32 index = skb->ifindex;
+	struct inside_value *from = bpf_map_lookup_elem(&inside, &index);
+
+	if (!from || to->reach != REACH_LOCAL || to->kind != FLOW_TO_BACKEND)
+		return;
+	if ((to->ifindex != from->way && to->ifindex != index) || load_way_back(skb, to->macs))
+		return;
+	to->ifindex = index;
+	to->flags = from->flags & INSIDE_PEER ? FLOW_MACS | FLOW_PEER : FLOW_MACS;
+}
+
+/* Nothing has been heard from the backend for a second: its answers have to show the way anew. */
+static __always_inline void forget_way(struct flow_value *to, struct flow_value *answers)
+{
+	struct backend_value *backend = backend_at(to->backend);
+
+	if (!backend)
+		return;
+	to->flags = 0;
+	to->ifindex = backend->ifindex;
+	answers->flags |= FLOW_TEACH;
+}
+
+/*
  * Notes that a packet has passed. About once a second its counterpart is looked at as well, so
  * that the two are never pushed out of the map one without the other for long, and so that
- * answers find a client whose router has changed.
+ * packets find an end that has moved.
  */
 static __always_inline void pass_through(struct __sk_buff *skb, struct flow_value *flow,
 					 const struct packet *p, __u64 now)
@@ -203,7 +233,8 @@ static __always_inline void pass_through(struct __sk_buff *skb, struct flow_valu
 	struct flow_key key;
 	int ends = p->tcp_flags & (TCP_FIN | TCP_RST);
 
-	if (!ends && flow->state != FLOW_NEW && now < flow->seen + SECOND)
+	if (!ends && flow->state != FLOW_NEW && !(flow->flags & FLOW_TEACH) &&
+	    now < flow->seen + SECOND)
 		return;
 	if (ends)
 		flow->state = FLOW_CLOSING;
@@ -220,8 +251,15 @@ static __always_inline void pass_through(struct __sk_buff *skb, struct flow_valu
 			flow->state = FLOW_LIVE;
 			other->state = FLOW_LIVE;
 		}
+		if (flow->kind == FLOW_TO_CLIENT) {
+			flow->flags &= ~FLOW_TEACH;
+			learn_way(skb, other);
+			return;
+		}
 		if (other->flags & FLOW_MACS)
 			load_way_back(skb, other->macs);
+		if (flow->flags & FLOW_MACS && !ends)
+			forget_way(flow, other);
 		return;
 	}
 	if (flow->kind == FLOW_TO_CLIENT)

@@ -133,7 +133,8 @@ static __always_inline int send_on(struct __sk_buff *skb, const struct packet *p
 	if (flow->flags & FLOW_MACS) {
 		if (bpf_skb_store_bytes(skb, 0, flow->macs, 12, 0))
 			return counted_service(SERVICE_INTERNAL, VERDICT_DROP);
-		return bpf_redirect(flow->ifindex, 0);
+		return flow->flags & FLOW_PEER ? bpf_redirect_peer(flow->ifindex, 0) :
+						 bpf_redirect(flow->ifindex, 0);
 	}
 	if (!relay)
 		return bpf_redirect_neigh(flow->ifindex, NULL, 0, 0);

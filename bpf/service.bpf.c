@@ -240,7 +240,10 @@ int service_out(struct __sk_buff *skb)
 	struct packet p = {};
 	struct tuple to;
 
-	if (skb->vlan_present || parse(skb, &p) != PARSED || is_icmp(&p))
+	/* What came in over an interface, whatever was done with it, is not the node's own. */
+	if (skb->ingress_ifindex || skb->vlan_present)
+		return VERDICT_PASS;
+	if (parse(skb, &p) != PARSED || is_icmp(&p))
 		return VERDICT_PASS;
 	flow = bpf_map_lookup_elem(&flows, &p.key);
 	if (!flow || flow->kind != FLOW_TO_CLIENT || flow->reach != REACH_HOST)

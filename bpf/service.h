@@ -101,7 +101,9 @@ enum flow_kind {
 };
 
 enum flow_flag {
-	FLOW_MACS = 1, /* the frame's addresses are known: the way the client's packets came */
+	FLOW_MACS = 1, /* the frame's addresses are known: the way the other end's packets came */
+	FLOW_PEER = 2, /* to the other end of the veth pair at once */
+	FLOW_TEACH = 4, /* its next packet shows the way of its counterpart's */
 };
 
 struct flow_value {
@@ -119,6 +121,16 @@ struct flow_value {
 	__u32 ifindex; /* where to; 0: the kernel's forwarding knows it */
 	__u8 macs[12]; /* destination and source */
 	__u64 seen; /* CLOCK_MONOTONIC ns of a recent packet; at most a second too old */
+};
+
+enum inside_flag {
+	INSIDE_PEER = 1, /* one end of a veth pair without queue; the other is in a Pod */
+};
+
+/* Map `inside`: an interface behind which Pods are, by its index. */
+struct inside_value {
+	__u32 way; /* what routes name for it: its bridge, or itself */
+	__u32 flags;
 };
 
 /* Map `affinity`. */
@@ -203,6 +215,7 @@ _Static_assert(sizeof(struct maglev_value) == 512, "MaglevValue");
 _Static_assert(sizeof(struct backend_value) == 48, "BackendValue");
 _Static_assert(sizeof(struct flow_key) == 40, "FlowKey");
 _Static_assert(sizeof(struct flow_value) == 72, "FlowValue");
+_Static_assert(sizeof(struct inside_value) == 8, "InsideValue");
 _Static_assert(sizeof(struct affinity_key) == 20, "AffinityKey");
 _Static_assert(sizeof(struct affinity_value) == 16, "AffinityValue");
 _Static_assert(sizeof(struct source_key) == 24, "SourceKey");

@@ -28,7 +28,7 @@ use crate::api::address::Network;
 use crate::api::object::PortProtocol;
 use crate::api::service::{Backend, Frontend, Hooked, Reach};
 use crate::arrange::Gather;
-use crate::io::netlink::{Netlink, Way};
+use crate::io::netlink::{Link, Netlink, Way};
 use crate::proto::maglev;
 
 /// The object file, compiled from `bpf/` by `scripts/bpf-build`.
@@ -195,10 +195,14 @@ impl Services {
         let mut failures = Vec::new();
         let inside: BTreeSet<u32> =
             wanted.iter().filter(|it| !it.outside).map(|it| it.index.0).gather();
+        let links = match Netlink::open().and_then(|mut netlink| netlink.links()) {
+            Ok(links) => links,
+            Err(error) => return vec![(0, error.into())],
+        };
         for index in self.inside.union(&inside).copied().collect::<Vec<_>>() {
             let key = index.to_ne_bytes();
             let done = match inside.contains(&index) {
-                true => self.maps.inside.put(&key, &1_u32.to_ne_bytes()),
+                true => self.maps.inside.put(&key, &inside_value(index, &links)),
                 false => self.maps.inside.remove(&key),
             };
             if let Err(error) = done {
@@ -634,6 +638,19 @@ fn source_key(id: u32, network: &Network) -> Vec<u8> {
     let mapped = if network.address.is_ipv4() { 96 } else { 0 };
     let prefix = 32 + mapped + u32::from(network.length);
     [&prefix.to_ne_bytes()[..], &id.to_ne_bytes(), &to_wire(network.address)].concat()
+}
+
+/// Map `inside`: what routes name for the interface, and whether its packets may go to the Pod at once. A queue that somebody
+/// has put on it (a limit of bandwidth) is not gone around.
+fn inside_value(index: u32, links: &[Link]) -> [u8; 8] {
+    let link = links.iter().find(|link| link.ifindex == index);
+    let way = link.and_then(|link| link.master).unwrap_or(index);
+    let is_pair = |link: &Link| link.kind.as_deref() == Some("veth") && link.parent_elsewhere;
+    let peer = link.is_some_and(|link| is_pair(link) && link.queueless);
+    let mut value = [0; 8];
+    value[..4].copy_from_slice(&way.to_ne_bytes());
+    value[4..].copy_from_slice(&u32::from(peer).to_ne_bytes());
+    value
 }
 
 /// Takes a program off the interfaces that are not wanted any more.

@@ -165,6 +165,8 @@ pub(super) fn link(body: &[u8]) -> Result<Option<Link>, Malformed> {
         mtu: 0,
         master: None,
         parent: None,
+        parent_elsewhere: false,
+        queueless: false,
     };
     for found in Attributes(body.get(16..).ok_or(Malformed)?) {
         let (kind, value) = found?;
@@ -174,6 +176,8 @@ pub(super) fn link(body: &[u8]) -> Result<Option<Link>, Malformed> {
             libc::IFLA_MTU => link.mtu = u32_at(value, 0)?,
             libc::IFLA_MASTER => link.master = Some(u32_at(value, 0)?),
             libc::IFLA_LINK => link.parent = Some(u32_at(value, 0)?),
+            libc::IFLA_LINK_NETNSID => link.parent_elsewhere = true,
+            libc::IFLA_QDISC => link.queueless = text(value) == "noqueue",
             libc::IFLA_OPERSTATE => link.operstate = oper_state(u8_at(value, 0)?),
             libc::IFLA_LINKINFO => {
                 for found in Attributes(value) {

@@ -80,6 +80,10 @@ pub struct Link {
     pub master: Option<u32>,
     /// The interface a VLAN sits on, or a veth's peer.
     pub parent: Option<u32>,
+    /// The parent is in another network namespace.
+    pub parent_elsewhere: bool,
+    /// Packets that are sent over it wait in no queue (`noqueue`).
+    pub queueless: bool,
 }
 
 impl Link {
