@@ -57,7 +57,8 @@ fn bpf<T>(command: u32, attr: &mut T) -> io::Result<i32> {
 
 /// The number by which programs know the network namespace of the calling thread (Linux 5.14).
 pub(super) fn netns_cookie() -> io::Result<u64> {
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
+    // Not by a text, which would link the resolver of the C library.
+    let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
     let mut cookie = 0_u64;
     let mut length = size_of::<u64>() as libc::socklen_t;
     // SAFETY: value and length point to live variables of the size stated.
