@@ -168,6 +168,8 @@ mod tests {
             mtu: 1500,
             master,
             parent: None,
+            parent_elsewhere: false,
+            queueless: false,
         }
     }
 

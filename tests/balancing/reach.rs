@@ -70,7 +70,7 @@ fn ask_udp(ground: &Ground, place: &str, to: SocketAddr, length: usize) -> Strin
         let mut buffer = vec![0; 65_536];
         let length = socket.recv(&mut buffer).unwrap_or_else(|e| panic!("{place} asks {to}: {e}"));
         let text = String::from_utf8(buffer[..length].to_vec()).unwrap();
-        text.trim_end_matches(|c| c == 'x' || c == ' ').to_owned()
+        text.trim_end_matches(['x', ' ']).to_owned()
     })
 }
 

@@ -57,6 +57,9 @@ struct Installed {
     slots: Vec<u32>,
 }
 
+/// Key and value of an entry.
+pub type Entry = (Vec<u8>, Vec<u8>);
+
 /// What tells one backend from another: flows go on as long as all of it stays.
 type BackendKey = (SocketAddr, WireReach, [u8; 16]);
 
@@ -539,7 +542,7 @@ impl Services {
     }
 
     /// Every flow, as bytes of key and value. For tests and `pilus status`.
-    pub fn flows(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, BpfError> {
+    pub fn flows(&self) -> Result<Vec<Entry>, BpfError> {
         self.maps.flows.entries().map_err(|e| BpfError::system("reading BPF map flows", e))
     }
 

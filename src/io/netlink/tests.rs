@@ -62,6 +62,8 @@ fn a_link_is_read() {
         mtu: 1500,
         master: Some(9),
         parent: Some(2),
+        parent_elsewhere: false,
+        queueless: false,
     };
     assert_eq!(events(&link_message()), [Event::Link(expected)]);
 }
