@@ -23,7 +23,8 @@ fn agent(name: &str, backend: &Backend) -> Agent {
     agent.write("base.yaml", &format!("{CLASS}{}", parts.join("\n---\n")));
     agent.start();
     agent.await_status("healthy.test", "/", 200);
-    wait_until("an address", || agent.run(&["service", "list"]).out.contains("192.0.2.1"));
+    // It is told when it is certain that it stays.
+    wait_until("an address", || agent.run(&["get", "ing"]).out.contains("192.0.2.1"));
     agent
 }
 
@@ -165,7 +166,7 @@ fn lists_show_what_is_in_effect() {
     let backend = Backend::answering("web");
     let agent = agent("lists", &backend);
     let services = agent.good(&["service", "list"]);
-    assert_contains(&services, &["192.0.2.1:80/TCP", "proxy (kube-system/pilus-ingress)"]);
+    assert_contains(&services, &["192.0.2.1:80    TCP        proxy"]);
     let endpoint = backend.address.to_string();
     let endpoints = agent.good(&["endpoint", "list"]);
     assert_contains(&endpoints, &["default/web   80", &endpoint, "active", "default/web\n"]);

@@ -119,7 +119,8 @@ fn agent(name: &str, backend: &Backend) -> (Agent, Ports, Pair) {
     agent.write("base.yaml", &text);
     agent.start();
     wait_until("the Gateway is programmed", || {
-        agent.run(&["get", "gtw", "g"]).out.contains("True")
+        let out = agent.run(&["get", "gtw", "g"]).out;
+        out.contains("True") && out.contains("192.0.2.1")
     });
     (agent, ports, one)
 }
