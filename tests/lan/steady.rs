@@ -78,13 +78,16 @@ fn addresses_are_equal_on_all_nodes_and_stay_whatever_comes_and_restarts() {
     // Services that sort earlier get what is left.
     lab.apply("a", &ingress("aaa", ""));
     lab.settle(&[vip(201), vip(202), vip(203)]);
+    // Each node tells an address when it knows for certain that it stays.
     let places = |lab: &Lab, node: usize| -> Vec<String> {
-        let text = String::from_utf8(lab.pilus(node, "get ingress -A").stdout).unwrap();
-        let row = |name: &str| text.lines().find(|line| line.contains(name)).unwrap().to_owned();
-        let address = |row: String| {
-            row.split_whitespace().find(|word| word.starts_with("10.77.")).unwrap().to_owned()
-        };
-        ["aaa", "mmm", "zzz"].map(|name| address(row(name))).to_vec()
+        lab.until("a node does not tell an address", || {
+            let text = String::from_utf8(lab.pilus(node, "get ingress -A").stdout).unwrap();
+            let address = |name: &str| {
+                let row = text.lines().find(|line| line.contains(name))?;
+                row.split_whitespace().find(|word| word.starts_with("10.77.")).map(str::to_owned)
+            };
+            ["aaa", "mmm", "zzz"].into_iter().map(address).collect()
+        })
     };
     let expected = ["10.77.0.203", "10.77.0.201", "10.77.0.202"];
     for node in 0..3 {
